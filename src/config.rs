@@ -1,0 +1,157 @@
+//! The configuration: valid by construction.
+//!
+//! A [`Config`] that exists has been checked as a whole.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::nat::map::AddressMap;
+use crate::nat::policy::Policy;
+
+/// A whole configuration file.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// What is served; never empty, names are unique.
+    pub listeners: Vec<Listener>,
+}
+
+/// One entry of `listeners`: a set of addresses that clients connect to, and the server behind them.
+#[derive(Debug, Clone)]
+pub struct Listener {
+    /// The name in logs and messages.
+    pub name: String,
+    /// Where clients connect; never empty.
+    pub bind: Vec<SocketAddr>,
+    /// The FTP server.
+    pub upstream: Upstream,
+    /// The leg that faces the clients.
+    pub client: LegConfig,
+    /// The leg that faces the server.
+    pub server: LegConfig,
+    /// How data connections to the server are made.
+    pub data_mode: DataMode,
+    /// What is permitted.
+    pub access: Access,
+    /// Bounce and port rules.
+    pub policy: Policy,
+    /// How long things may take.
+    pub timeouts: Timeouts,
+    /// How much there may be.
+    pub limits: Limits,
+}
+
+/// What is configured once per leg.
+#[derive(Debug, Clone)]
+pub struct LegConfig {
+    /// What the peers of this leg are told to connect to.
+    pub address_map: AddressMap,
+    /// On which ports they may do so.
+    pub data_ports: DataPorts,
+}
+
+/// Ports on which data connections are accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DataPorts {
+    /// Any free port, chosen by the kernel.
+    Any,
+    /// One of these, bound at start.
+    Range(RangeInclusive<u16>),
+}
+
+/// Where the FTP server is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Upstream {
+    /// At this address.
+    Address(SocketAddr),
+    /// At what this name resolves to when a session starts.
+    Name {
+        /// A DNS name.
+        host: String,
+        /// The control port.
+        port: u16,
+    },
+}
+
+impl fmt::Display for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(addr) => addr.fmt(f),
+            Self::Name { host, port } => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+/// How data connections to the server are made (`server.data_mode`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DataMode {
+    /// As the client asked: PASV stays PASV, PORT stays PORT.
+    #[default]
+    Same,
+    /// Always passive: we connect to the server.
+    Passive,
+    /// Always active: the server connects to us.
+    Active,
+}
+
+/// Who may use a listener.
+#[derive(Debug, Clone, Default)]
+pub struct Access {
+    /// `policy.allow`: the networks that may connect; `None` admits everybody.
+    pub allow: Option<Vec<IpNet>>,
+}
+
+/// `timeouts` of a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// No command for so long, with none outstanding and no transfer: 421 and the end.
+    pub control_idle: Duration,
+    /// From the connect to the first 230 or 232.
+    pub login: Duration,
+    /// To establish the control connection, or a data connection, to the server.
+    pub connect_server: Duration,
+    /// To establish a data connection to the client.
+    pub connect_client: Duration,
+    /// A data connection without a byte either way.
+    pub data_idle: Duration,
+    /// How long PASV waits for a port when all are taken.
+    pub port_wait: Duration,
+    /// How long a session may take to end once one side has closed.
+    pub close: Duration,
+    /// How long a line may stay unfinished.
+    pub partial_line: Duration,
+    /// How long transfers may go on after SIGTERM.
+    pub drain: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            // RFC 1123 §4.1.3.2 asks for at least 5 minutes; FTP servers ship with 5 to 15.
+            control_idle: Duration::from_secs(15 * 60),
+            // Slow reverse look-ups before the banner take up to 30 s; IIS allows 30 s, ProFTPD 300 s.
+            login: Duration::from_secs(60),
+            connect_server: Duration::from_secs(10),
+            // A client behind a slow or lossy link: several SYN retransmissions (1 + 2 + 4 + 8 s).
+            connect_client: Duration::from_secs(20),
+            // vsftpd's data_connection_timeout and ProFTPD's TimeoutNoTransfer are 300 s.
+            data_idle: Duration::from_secs(5 * 60),
+            port_wait: Duration::from_secs(15),
+            close: Duration::from_secs(10),
+            partial_line: Duration::from_secs(60),
+            drain: Duration::from_secs(30),
+        }
+    }
+}
+
+/// `limits` of a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// New control connections to the server per second; more wait their turn. `None` does not pace, for
+    /// the servers without an anti-hammering rule. How many may be *under way* is bounded in any case.
+    pub connects_per_second: Option<NonZeroU32>,
+}
