@@ -1,0 +1,347 @@
+//! A client's lines: the few commands that we understand. Every other is opaque and goes on as it came.
+
+use std::fmt;
+
+use bytes::{Bytes, BytesMut};
+use nom::branch::alt;
+use nom::bytes::complete::{tag_no_case, take, take_while, take_while1};
+use nom::combinator::{all_consuming, map, recognize, value, verify};
+use nom::multi::many0_count;
+use nom::sequence::delimited;
+use nom::{IResult, Parser};
+
+use super::host_port::{self, EprtArgument};
+use crate::addr::{Claimed, Family};
+
+/// Bytes of a verb that a log line shows: twice the longest in use (`STATUS64` has eight, RFC 6384 §11).
+const LOGGED_VERB: usize = 16;
+
+/// A command as it may be sent on: one line, no CR, LF or NUL within, ended by exactly CRLF.
+///
+/// What is parsed is what is sent, so that the server cannot read another command into the same bytes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CommandLine {
+    /// The content and CRLF.
+    wire: Bytes,
+}
+
+/// Why a line is not sent on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum LineError {
+    /// A NUL, or a CR or LF before the end of the line: what one program takes for one line another takes for
+    /// two. RFC 2640 §3.1 would have CR NUL for a CR in a path; such names are given up. Answered 501.
+    #[error("a CR, LF or NUL within a command")]
+    ControlByte,
+}
+
+/// A command, as far as we need to understand it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command<'a> {
+    /// PASV, also spelled `P@SW` (SMC routers change it so), whatever its argument.
+    Pasv,
+    /// EPSV (RFC 2428 §3).
+    Epsv(EpsvArgument),
+    /// PORT (RFC 959 §4.1.2).
+    Port(Claimed),
+    /// EPRT (RFC 2428 §2).
+    Eprt(Claimed),
+    /// A command that moves data.
+    Transfer {
+        /// Which.
+        verb: TransferVerb,
+        /// Its argument, for the log; may be empty.
+        path: &'a [u8],
+    },
+    /// ABOR.
+    Abor,
+    /// STAT, with or without a path.
+    Stat,
+    /// QUIT.
+    Quit,
+    /// REIN.
+    Rein,
+    /// FEAT (RFC 2389 §3).
+    Feat,
+    /// USER and the name.
+    User(&'a [u8]),
+    /// PASS; the password is nobody's business.
+    Pass,
+    /// MODE and its letter, upper-cased: `S` is stream (RFC 959 §3.4).
+    Mode(u8),
+    /// LPRT, LPSV (RFC 1639), CPSV and SPSV: they carry addresses in ways that are not translated.
+    LongAddress,
+    /// AUTH (RFC 2228 §3).
+    Auth,
+    /// Everything else, an empty line too.
+    Other,
+}
+
+/// The argument of EPSV (RFC 2428 §3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EpsvArgument {
+    /// None: the family of the control connection.
+    None,
+    /// 1 or 2.
+    Family(Family),
+    /// Any other number: answered 522.
+    OtherFamily,
+    /// `ALL`: no PORT, PASV or EPRT from now on (RFC 2428 §4).
+    All,
+    /// Anything else: answered 501.
+    Malformed,
+}
+
+/// The commands that use a data connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TransferVerb {
+    /// Download.
+    Retr,
+    /// Upload.
+    Stor,
+    /// Upload under a name of the server's choice.
+    Stou,
+    /// Upload to the end of a file.
+    Appe,
+    /// Directory listing.
+    List,
+    /// Names only.
+    Nlst,
+    /// Machine-readable listing (RFC 3659 §7).
+    Mlsd,
+}
+
+impl TransferVerb {
+    /// Whether the client sends the data.
+    #[must_use]
+    pub const fn is_upload(self) -> bool {
+        matches!(self, Self::Stor | Self::Stou | Self::Appe)
+    }
+
+    /// The verb in capitals.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Retr => "RETR",
+            Self::Stor => "STOR",
+            Self::Stou => "STOU",
+            Self::Appe => "APPE",
+            Self::List => "LIST",
+            Self::Nlst => "NLST",
+            Self::Mlsd => "MLSD",
+        }
+    }
+}
+
+impl fmt::Display for TransferVerb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why a command is refused without the server's seeing it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// A Telnet byte between the letters of a verb: a server that drops it sees another verb than we do (IIS's
+    /// CVE-2010-3972 began so). Answered 500.
+    #[error("a Telnet byte within the verb")]
+    TelnetInVerb,
+    /// The address of PORT or EPRT does not parse. Answered 501.
+    #[error("a malformed address")]
+    BadHostPort,
+    /// EPRT names a family other than 1 and 2. Answered 522 (RFC 2428 §2).
+    #[error("an unknown address family")]
+    UnknownFamily,
+    /// Three digits at the start: a reply that some middlebox would take for the server's. The session closes.
+    #[error("a line that looks like a reply")]
+    LooksLikeReply,
+}
+
+impl CommandLine {
+    /// Takes a line, with or without its terminator; LF and the CRs before it become one CRLF. Clients exist
+    /// that end commands with `\r\r\n` (vsftpd's change log) or with LF alone.
+    ///
+    /// # Errors
+    /// [`LineError::ControlByte`] if a CR, LF or NUL is left elsewhere.
+    pub fn new(line: Bytes) -> Result<Self, LineError> {
+        let content = trim_end(&line);
+        if content.iter().any(|b| matches!(b, b'\r' | b'\n' | 0)) {
+            return Err(LineError::ControlByte);
+        }
+        if &line[content.len()..] == b"\r\n" {
+            return Ok(Self { wire: line });
+        }
+        let mut wire = BytesMut::with_capacity(content.len() + 2);
+        wire.extend_from_slice(content);
+        wire.extend_from_slice(b"\r\n");
+        Ok(Self { wire: wire.freeze() })
+    }
+
+    /// The line to send: the content, a Telnet prefix included, and CRLF.
+    #[must_use]
+    pub fn wire(&self) -> Bytes {
+        self.wire.clone()
+    }
+
+    /// The line without its terminator.
+    #[must_use]
+    pub fn content(&self) -> &[u8] {
+        &self.wire[..self.wire.len() - 2]
+    }
+
+    /// What the line asks for.
+    ///
+    /// # Errors
+    /// A [`CommandError`] if it must not reach the server.
+    pub fn parse(&self) -> Result<Command<'_>, CommandError> {
+        let line = unprefixed(self.content());
+        if line.len() >= 3 && line[..3].iter().all(u8::is_ascii_digit) {
+            return Err(CommandError::LooksLikeReply);
+        }
+        let Ok((rest, verb)) = verb(line) else { return Ok(Command::Other) };
+        let argument = match telnet_run(rest).map_or(rest, |(rest, _)| rest) {
+            [] => &[],
+            [separator, argument @ ..] if is_blank(*separator) => argument,
+            _ => return Err(CommandError::TelnetInVerb),
+        };
+        command(verb, argument)
+    }
+
+    /// Whether this is the request line of HTTP, whose verbs are none of FTP's: a browser that was made to post
+    /// to port 21 (NAT slipstreaming, ALPACA), or a scanner.
+    #[must_use]
+    pub fn is_http(&self) -> bool {
+        const METHODS: [&[u8]; 10] =
+            [b"GET", b"POST", b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"TRACE", b"CONNECT", b"PRI"];
+        let content = self.content();
+        METHODS.iter().any(|method| content.strip_prefix(*method).is_some_and(|rest| rest.first() == Some(&b' ')))
+    }
+
+    /// The verb in capitals, escaped and cut to a length that a log can bear; never an argument.
+    #[must_use]
+    pub fn verb_for_log(&self) -> String {
+        let verb = verb(unprefixed(self.content())).map_or(&[][..], |(_, verb)| verb);
+        let shown = &verb[..verb.len().min(LOGGED_VERB)];
+        let more = if shown.len() < verb.len() { "..." } else { "" };
+        format!("{}{more}", shown.to_ascii_uppercase().escape_ascii())
+    }
+}
+
+/// Only the verb: the line may carry a password.
+impl fmt::Debug for CommandLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CommandLine({})", self.verb_for_log())
+    }
+}
+
+/// The commands, by verb in any case (RFC 959 §5.3).
+fn command<'a>(verb: &[u8], argument: &'a [u8]) -> Result<Command<'a>, CommandError> {
+    let transfer = |verb| Command::Transfer { verb, path: argument };
+    Ok(match verb.to_ascii_uppercase().as_slice() {
+        b"PASV" | b"P@SW" => Command::Pasv,
+        b"EPSV" => Command::Epsv(epsv_argument(argument)),
+        b"PORT" => Command::Port(port(argument)?),
+        b"EPRT" => Command::Eprt(eprt(argument)?),
+        b"RETR" => transfer(TransferVerb::Retr),
+        b"STOR" => transfer(TransferVerb::Stor),
+        b"STOU" => transfer(TransferVerb::Stou),
+        b"APPE" => transfer(TransferVerb::Appe),
+        b"LIST" => transfer(TransferVerb::List),
+        b"NLST" => transfer(TransferVerb::Nlst),
+        b"MLSD" => transfer(TransferVerb::Mlsd),
+        b"ABOR" => Command::Abor,
+        b"STAT" => Command::Stat,
+        b"QUIT" => Command::Quit,
+        b"REIN" => Command::Rein,
+        b"FEAT" => Command::Feat,
+        b"USER" => Command::User(argument),
+        b"PASS" => Command::Pass,
+        b"MODE" => argument
+            .iter()
+            .find(|&&b| !is_blank(b))
+            .map_or(Command::Other, |letter| Command::Mode(letter.to_ascii_uppercase())),
+        b"LPRT" | b"LPSV" | b"CPSV" | b"SPSV" => Command::LongAddress,
+        b"AUTH" => Command::Auth,
+        _ => Command::Other,
+    })
+}
+
+fn port(argument: &[u8]) -> Result<Claimed, CommandError> {
+    host_port::port_argument(argument).map(|(_, claimed)| claimed).map_err(|_| CommandError::BadHostPort)
+}
+
+fn eprt(argument: &[u8]) -> Result<Claimed, CommandError> {
+    match host_port::eprt_argument(argument) {
+        Ok((_, EprtArgument::Address(claimed))) => Ok(claimed),
+        Ok((_, EprtArgument::UnknownFamily)) => Err(CommandError::UnknownFamily),
+        Err(_) => Err(CommandError::BadHostPort),
+    }
+}
+
+/// `epsv-argument = *SP [ net-prt / "ALL" ] *SP` (RFC 2428 §3, §4)
+fn epsv_argument(argument: &[u8]) -> EpsvArgument {
+    let family = map(host_port::net_prt, |family| family.map_or(EpsvArgument::OtherFamily, EpsvArgument::Family));
+    let all = value(EpsvArgument::All, tag_no_case("ALL"));
+    let none = value(EpsvArgument::None, nom::combinator::success(()));
+    // The empty alternative comes last, or it would always win.
+    let argument_rule = alt((family, all, none));
+    all_consuming(delimited(blanks, argument_rule, blanks))
+        .parse(argument)
+        .map_or(EpsvArgument::Malformed, |(_, argument)| argument)
+}
+
+/// A line from its verb on. Blanks before the verb are skipped like Telnet bytes, since ProFTPD skips them too.
+fn unprefixed(content: &[u8]) -> &[u8] {
+    prefix(content).map_or(content, |(rest, _)| rest)
+}
+
+/// `prefix = *( telnet / blank )`
+fn prefix(i: &[u8]) -> IResult<&[u8], &[u8]> {
+    recognize(many0_count(alt((telnet, take_while1(is_blank))))).parse(i)
+}
+
+/// `telnet-run = *telnet`
+fn telnet_run(i: &[u8]) -> IResult<&[u8], &[u8]> {
+    recognize(many0_count(telnet)).parse(i)
+}
+
+/// `telnet = IAC %xF1-FA / IAC %xFB-FE OCTET / %xF1-FF` (RFC 854, "Telnet command structure"), in this order:
+/// a byte alone is what is left when urgent data was lost on the way, as `FF F4 FF` before an ABOR.
+fn telnet(i: &[u8]) -> IResult<&[u8], &[u8]> {
+    alt((
+        recognize((iac, byte_in(0xF1, 0xFA))),
+        recognize((iac, byte_in(0xFB, 0xFE), take(1_usize))),
+        recognize(byte_in(0xF1, 0xFF)),
+    ))
+    .parse(i)
+}
+
+/// `IAC = %xFF` (RFC 854)
+fn iac(i: &[u8]) -> IResult<&[u8], u8> {
+    byte_in(0xFF, 0xFF).parse(i)
+}
+
+fn byte_in<'a>(low: u8, high: u8) -> impl Parser<&'a [u8], Output = u8, Error = nom::error::Error<&'a [u8]>> {
+    verify(nom::number::complete::u8, move |b| (low..=high).contains(b))
+}
+
+/// A verb: everything up to a blank or a Telnet byte. RFC 959 §5.3 has letters only; `P@SW` has not.
+fn verb(i: &[u8]) -> IResult<&[u8], &[u8]> {
+    take_while1(|b| !is_blank(b) && b < 0xF1)(i)
+}
+
+fn blanks(i: &[u8]) -> IResult<&[u8], &[u8]> {
+    take_while(is_blank)(i)
+}
+
+/// What ends a verb. RFC 959 has SP alone (and RFC 2640 §3.1 says that it is exactly one, the next belongs to
+/// the path); ProFTPD takes any white space, and a PORT that we took for an unknown verb would slip through.
+fn is_blank(b: u8) -> bool {
+    matches!(b, b' ' | b'\t' | 0x0B | 0x0C)
+}
+
+/// A line without LF and the CRs before it.
+pub(super) fn trim_end(line: &[u8]) -> &[u8] {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    let end = line.iter().rposition(|&b| b != b'\r').map_or(0, |last| last + 1);
+    &line[..end]
+}

@@ -1,0 +1,107 @@
+//! Bytes to lines of bounded length.
+//!
+//! LF alone ends a line, in both directions: servers end inner lines of replies with a bare LF (ProFTPD 1.3.0a
+//! in FEAT, Axis cameras in their greeting), and clients end commands with `\r\r\n` (vsftpd's change log). What
+//! CR and NUL mean in a command is [`CommandLine`](super::command::CommandLine)'s business.
+
+use bytes::Bytes;
+
+/// The longest line that is looked into, in bytes, its terminator included.
+///
+/// IIS takes 4,096 bytes by default (`maxCommandLine`), vsftpd as much (`VSFTP_MAX_COMMAND_LINE`), and Zeek's
+/// analyser stops there too; `PATH_MAX` on Linux is the same number. OpenBSD's ftp-proxy stops at 500, which
+/// cuts long paths.
+pub const MAX_LINE: usize = 4096;
+
+/// Splits a stream into lines, however the stream is cut up.
+///
+/// Only an unfinished line is kept, and never more than [`MAX_LINE`] bytes of it; between lines there is no
+/// buffer at all, so an idle session costs nothing here. Feed each chunk to [`next`](Self::next) until it
+/// returns `None`; at the end of the stream ask [`take_rest`](Self::take_rest).
+#[derive(Debug, Default)]
+pub struct LineSplitter {
+    /// The start of a line whose LF has not come; always shorter than `MAX_LINE`, empty while `overlong`.
+    unfinished: Vec<u8>,
+    /// The start of the present line was given out as [`Piece::Overlong`] and its LF has not come.
+    overlong: bool,
+}
+
+/// What a [`LineSplitter`] gives out.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// A whole line with its terminator: it ends in LF and has at most [`MAX_LINE`] bytes.
+    Line(Bytes),
+    /// A part of a line that is longer than [`MAX_LINE`].
+    Overlong {
+        /// At most [`MAX_LINE`] bytes; exactly as many in the first part.
+        bytes: Bytes,
+        /// The line begins here.
+        first: bool,
+        /// The line ends here: `bytes` ends in LF.
+        last: bool,
+    },
+}
+
+impl LineSplitter {
+    /// Takes the next piece from the front of `data`; `None` when `data` is used up.
+    pub fn next(&mut self, data: &mut &[u8]) -> Option<Piece> {
+        if data.is_empty() {
+            return None;
+        }
+        let first = !self.overlong;
+        let room = MAX_LINE - self.unfinished.len();
+        let window = &data[..data.len().min(room)];
+        let end = window.iter().position(|&b| b == b'\n').map(|lf| lf + 1);
+        if first && end.is_none() && window.len() < room {
+            self.keep(take(data, window.len()));
+            return None;
+        }
+        let taken = take(data, end.unwrap_or(window.len()));
+        let bytes = self.complete(taken);
+        let last = end.is_some();
+        self.overlong = !last;
+        Some(if first && last { Piece::Line(bytes) } else { Piece::Overlong { bytes, first, last } })
+    }
+
+    /// Whether a line has begun and not ended, an overlong one included.
+    #[must_use]
+    pub fn is_mid_line(&self) -> bool {
+        self.overlong || !self.unfinished.is_empty()
+    }
+
+    /// At the end of the stream: the rest without an LF, if there is one. Of an overlong line everything
+    /// was given out already.
+    pub fn take_rest(&mut self) -> Option<Bytes> {
+        self.overlong = false;
+        let rest = std::mem::take(&mut self.unfinished);
+        (!rest.is_empty()).then(|| Bytes::from(rest))
+    }
+
+    /// Keeps the start of a line, in a buffer that doubles but never beyond `MAX_LINE`.
+    fn keep(&mut self, bytes: &[u8]) {
+        let wanted = self.unfinished.len() + bytes.len();
+        if wanted > self.unfinished.capacity() {
+            let capacity = (2 * wanted).min(MAX_LINE);
+            self.unfinished.reserve_exact(capacity - self.unfinished.len());
+        }
+        self.unfinished.extend_from_slice(bytes);
+    }
+
+    /// What was kept, and `end`; leaves no buffer behind.
+    fn complete(&mut self, end: &[u8]) -> Bytes {
+        if self.unfinished.is_empty() {
+            return Bytes::copy_from_slice(end);
+        }
+        let mut line = std::mem::take(&mut self.unfinished);
+        line.reserve_exact(end.len());
+        line.extend_from_slice(end);
+        Bytes::from(line)
+    }
+}
+
+/// Takes `n` bytes off the front of `data`.
+fn take<'a>(data: &mut &'a [u8], n: usize) -> &'a [u8] {
+    let (front, rest) = data.split_at(n);
+    *data = rest;
+    front
+}
