@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use crate::nat::DataMode;
 use crate::nat::map::AddressMap;
 use crate::nat::policy::Policy;
 
@@ -84,18 +85,6 @@ impl fmt::Display for Upstream {
             Self::Name { host, port } => write!(f, "{host}:{port}"),
         }
     }
-}
-
-/// How data connections to the server are made (`server.data_mode`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum DataMode {
-    /// As the client asked: PASV stays PASV, PORT stays PORT.
-    #[default]
-    Same,
-    /// Always passive: we connect to the server.
-    Passive,
-    /// Always active: the server connects to us.
-    Active,
 }
 
 /// Who may use a listener.

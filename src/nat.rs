@@ -2,3 +2,15 @@
 
 pub mod map;
 pub mod policy;
+
+/// How data connections to the server are made (`server.data_mode`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DataMode {
+    /// As the client asked: PASV stays PASV, PORT stays PORT.
+    #[default]
+    Same,
+    /// Always passive: we connect to the server.
+    Passive,
+    /// Always active: the server connects to us.
+    Active,
+}

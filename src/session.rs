@@ -1,0 +1,382 @@
+//! One FTP session as a state machine. Pure: no sockets, no tasks, no clock.
+//!
+//! A [`Session`] is told what happened ([`Event`]) and says what to do ([`Action`]). It must be driven so:
+//!
+//! 1. [`handle`](Session::handle) an event, or [`handle_timeout`](Session::handle_timeout) when the time of
+//!    [`poll_timeout`](Session::poll_timeout) has come;
+//! 2. carry out [`next_action`](Session::next_action) until it returns `None`;
+//! 3. ask [`poll_timeout`](Session::poll_timeout) and [`wants_bytes`](Session::wants_bytes) anew.
+//!
+//! After [`Action::Close`] it ignores everything.
+//!
+//! Commands flow from the client through `held` (they wait while a data channel is set up, or until an upload
+//! is with the server) into [`pending`], replies flow back through [`output`] (a success waits until the
+//! client has the data). In between, [`exchange`] sets data channels up and [`transfer`] follows them.
+
+mod client;
+pub mod event;
+mod exchange;
+mod output;
+mod pending;
+mod server;
+mod setup;
+mod timer;
+mod transfer;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+pub use self::event::{Action, ChannelId, ChannelReport, End, Event, Notice, Reason, TransferRecord};
+use self::exchange::Exchange;
+use self::output::Output;
+use self::pending::{Pending, PendingQueue};
+use self::server::Route;
+use self::timer::{Timer, TimerTable};
+use self::transfer::{Channels, Unhold};
+use crate::addr::{Leg, PerLeg, canonical};
+use crate::ftp::line::LineSplitter;
+use crate::ftp::reply::ReplyFramer;
+use crate::nat::DataMode;
+use crate::nat::policy::Policy;
+
+/// What a listener's configuration says that a session must know.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How data connections to the server are made.
+    pub data_mode: DataMode,
+    /// What may be dialled.
+    pub policy: Policy,
+    /// `timeouts.login`
+    pub login: Duration,
+    /// `timeouts.control_idle`
+    pub control_idle: Duration,
+    /// `timeouts.partial_line`
+    pub partial_line: Duration,
+    /// `timeouts.close`
+    pub close: Duration,
+}
+
+/// The addresses of a control connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Connection {
+    peer: SocketAddr,
+    local: SocketAddr,
+}
+
+/// How far a control connection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Flow {
+    /// The peer has closed its direction.
+    eof: bool,
+    /// We have closed ours.
+    shut: bool,
+}
+
+/// One client, one server, and the data channels between them. See the [module](self) for how to drive it.
+#[derive(Debug)]
+pub struct Session {
+    settings: Arc<Settings>,
+    client: SocketAddr,
+    server: Option<Connection>,
+    flow: PerLeg<Flow>,
+    lines: PerLeg<LineSplitter>,
+    framer: ReplyFramer,
+    route: Route,
+    reply: Option<server::Reply>,
+    /// The line that is too long to be looked at is the last of its reply.
+    long_line_ends_reply: bool,
+    held: client::Held,
+    pending: PendingQueue,
+    exchange: Option<Exchange>,
+    channels: Channels,
+    output: Output,
+    timers: TimerTable,
+    actions: VecDeque<Action>,
+    user: Option<Bytes>,
+    /// The client has sent its first line.
+    spoken: bool,
+    logged_in: bool,
+    /// Urgent data came from the client; the next ABOR, STAT or QUIT carries it on.
+    urgent: bool,
+    /// EPSV ALL is in force (RFC 2428 §4).
+    epsv_only: bool,
+    /// The server does not know EPSV; PASV is sent in its place.
+    epsv_refused: bool,
+    /// The transfer mode is Stream: the end of a file is the end of its connection.
+    stream_mode: bool,
+    draining: bool,
+    closed: bool,
+}
+
+impl Session {
+    /// A session for the client at this address, which has just connected.
+    #[must_use]
+    pub fn new(settings: Arc<Settings>, client: SocketAddr, now: Instant) -> Self {
+        let mut timers = TimerTable::default();
+        timers.set(Timer::Login, now + settings.login);
+        let mut pending = PendingQueue::default();
+        pending.push(Pending::Greeting);
+        Self {
+            settings,
+            client: canonical(client),
+            server: None,
+            flow: PerLeg::default(),
+            lines: PerLeg::default(),
+            framer: ReplyFramer::default(),
+            route: Route::Pass,
+            reply: None,
+            long_line_ends_reply: false,
+            held: client::Held::default(),
+            pending,
+            exchange: None,
+            channels: Channels::default(),
+            output: Output::default(),
+            timers,
+            actions: VecDeque::new(),
+            user: None,
+            spoken: false,
+            logged_in: false,
+            urgent: false,
+            epsv_only: false,
+            epsv_refused: false,
+            stream_mode: true,
+            draining: false,
+            closed: false,
+        }
+    }
+
+    /// The name that the client last gave with USER, as it was sent.
+    #[must_use]
+    pub fn user(&self) -> Option<&[u8]> {
+        self.user.as_deref()
+    }
+
+    /// Whether the shell should read this control connection now. Where it should not, it still watches it
+    /// for a reset.
+    #[must_use]
+    pub fn wants_bytes(&self, leg: Leg) -> bool {
+        !self.closed
+            && !self.flow[leg].eof
+            && match leg {
+                Leg::Client => !self.held.is_full(),
+                Leg::Server => !self.output.is_full(),
+            }
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout) if nothing happens before.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.closed { None } else { self.timers.next() }
+    }
+
+    /// The next thing to do.
+    pub fn next_action(&mut self) -> Option<Action> {
+        let action = self.actions.pop_front();
+        if self.actions.is_empty() && self.actions.capacity() > IDLE_CAPACITY {
+            // An idle session keeps no room for the burst that it once had.
+            self.actions.shrink_to(IDLE_CAPACITY);
+        }
+        action
+    }
+
+    /// Takes note of an event.
+    pub fn handle(&mut self, event: Event<'_>, now: Instant) {
+        if self.closed {
+            return;
+        }
+        match event {
+            Event::Bytes { leg: Leg::Client, data, urgent } => {
+                self.urgent |= urgent;
+                self.client_bytes(data, now);
+            }
+            Event::Bytes { leg: Leg::Server, data, .. } => self.server_bytes(data, now),
+            Event::Eof { leg: Leg::Client } => self.client_eof(now),
+            Event::Eof { leg: Leg::Server } => self.server_eof(),
+            Event::Reset { leg } => self.close(Reason::Reset(leg)),
+            Event::ServerReady { peer, local } => {
+                self.server = Some(Connection { peer: canonical(peer), local: canonical(local) });
+            }
+            Event::ServerFailed => {
+                self.to_client(Bytes::from_static(b"421 Service not available, closing control connection.\r\n"));
+                self.close(Reason::ServerUnavailable);
+            }
+            Event::PortBound { id, leg, at } => self.port_bound(id, leg, at),
+            Event::PortRefused { id, .. } => self.port_refused(id),
+            Event::ChannelFlushed { id, leg } => self.channels.flushed(id, leg),
+            Event::ChannelEnded { id, report } => self.channels.ended(id, report),
+            Event::Drain => self.draining = true,
+        }
+        self.settle(now);
+    }
+
+    /// Takes note of the time.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while !self.closed
+            && let Some(timer) = self.timers.expired(now)
+        {
+            match timer {
+                Timer::Login => self.give_up(Reason::LoginTimeout, "421 Login timeout, closing control connection."),
+                Timer::Idle => self.give_up(Reason::IdleTimeout, "421 Idle timeout, closing control connection."),
+                Timer::Line => self.give_up(Reason::LineTimeout, "421 Command timeout, closing control connection."),
+                Timer::Close if self.flow.client.eof => self.close(Reason::ClientClosed),
+                Timer::Close => self.close(Reason::ServerClosed),
+                Timer::Straggler => self.passive_unanswered(),
+                Timer::Verdict => self.server_is_silent(),
+            }
+        }
+        self.settle(now);
+    }
+
+    /// Goes on with whatever has become possible, and sets the timers.
+    fn settle(&mut self, now: Instant) {
+        self.release();
+        self.advance(now);
+        let finished: Vec<_> = self.channels.take_finished(now).collect();
+        for record in finished {
+            self.act(Action::Transferred(Box::new(record)));
+        }
+        self.close_if_done();
+        self.set_timers(now);
+    }
+
+    /// Sends the client what no longer needs to be held.
+    fn release(&mut self) {
+        if !self.output.is_holding() {
+            return;
+        }
+        let (channels, actions) = (&mut self.channels, &mut self.actions);
+        let released = self.output.release(
+            |id| channels.get_mut(id).map_or(transfer::Verdict::Pass, |channel| channel.verdict()),
+            |data| actions.push_back(Action::Write { leg: Leg::Client, data, urgent: false }),
+        );
+        for reply in released {
+            self.transfer_answered(reply.channel, reply.code);
+        }
+    }
+
+    /// The client has got, or will get next, the final reply of a transfer.
+    fn transfer_answered(&mut self, id: ChannelId, code: u16) {
+        if let Some(transfer) = self.channels.get_mut(id).and_then(transfer::Channel::transfer_mut) {
+            transfer.answered = true;
+            transfer.code = Some(code);
+        }
+    }
+
+    /// The data connection came to nothing and the server has not said so.
+    fn server_is_silent(&mut self) {
+        let failures: Vec<_> = self.channels.failures().collect();
+        for (id, failure) in failures {
+            if self.pending.answer_transfer(id, failure.reply()) {
+                self.transfer_answered(id, failure.code());
+            }
+        }
+        self.flush_own();
+    }
+
+    /// Closes when nothing is left to do.
+    fn close_if_done(&mut self) {
+        if self.closed {
+            return;
+        }
+        if self.flow.server.eof && !self.output.is_holding() && !self.channels.is_any_moving() {
+            self.close(if self.flow.client.eof { Reason::ClientClosed } else { Reason::ServerClosed });
+        } else if self.draining && self.is_idle() {
+            self.give_up(Reason::Drained, "421 Service is stopping, closing control connection.");
+        }
+    }
+
+    /// At a command boundary, with nothing that goes on.
+    fn is_idle(&self) -> bool {
+        !self.pending.is_outstanding()
+            && self.held.is_empty()
+            && self.exchange.is_none()
+            && !self.lines.client.is_mid_line()
+            && !self.output.is_holding()
+            && !self.channels.is_any_open()
+    }
+
+    fn set_timers(&mut self, now: Instant) {
+        if self.is_idle() {
+            self.timers.set(Timer::Idle, now + self.settings.control_idle);
+        } else {
+            self.timers.stop(Timer::Idle);
+        }
+        if self.lines.client.is_mid_line() {
+            self.timers.start(Timer::Line, now + self.settings.partial_line);
+        } else {
+            self.timers.stop(Timer::Line);
+        }
+        if self.logged_in {
+            self.timers.stop(Timer::Login);
+        }
+        if self.channels.failures().any(|(id, _)| self.pending.awaits_transfer(id)) {
+            self.timers.start(Timer::Verdict, now + VERDICT_WAIT);
+        } else {
+            self.timers.stop(Timer::Verdict);
+        }
+    }
+
+    /// Says why, and closes.
+    fn give_up(&mut self, why: Reason, farewell: &'static str) {
+        // After a timeout nobody waits for held replies; they are the server's word and go first.
+        self.channels.unhold(Unhold::ServerGone);
+        self.release();
+        self.to_client(Bytes::from_static(farewell.as_bytes()));
+        self.to_client(Bytes::from_static(b"\r\n"));
+        self.close(why);
+    }
+
+    fn close(&mut self, why: Reason) {
+        if !self.closed {
+            self.closed = true;
+            self.act(Action::Close { why });
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        self.actions.push_back(action);
+    }
+
+    /// To the client, behind whatever is held.
+    fn to_client(&mut self, bytes: Bytes) {
+        if let Some(data) = self.output.put(bytes) {
+            self.act(Action::Write { leg: Leg::Client, data, urgent: false });
+        }
+    }
+
+    fn to_server(&mut self, data: Bytes, urgent: bool) {
+        self.act(Action::Write { leg: Leg::Server, data, urgent });
+    }
+
+    /// A reply of our own, in its turn.
+    fn answer(&mut self, reply: impl Into<Bytes>) {
+        self.pending.push(Pending::Own(reply.into()));
+        self.flush_own();
+    }
+
+    /// Sends the replies of our own whose turn has come; never into the middle of a reply of the server.
+    fn flush_own(&mut self) {
+        while !self.framer.is_inside()
+            && let Some(reply) = self.pending.pop_own()
+        {
+            self.to_client(reply);
+        }
+    }
+
+    fn withdraw_offer(&mut self) {
+        if let Some(id) = self.channels.withdraw() {
+            self.act(Action::CloseChannel { id });
+        }
+    }
+}
+
+/// Room for actions that an idle session keeps: what one forwarded line needs.
+const IDLE_CAPACITY: usize = 4;
+
+/// How long a server may stay silent about a data connection that never came about before we tell the client.
+/// vsftpd gives up after 60 s (`accept_timeout`, `connect_timeout`) and then answers for itself.
+const VERDICT_WAIT: Duration = Duration::from_secs(65);

@@ -1,0 +1,250 @@
+//! The client's side: lines become commands, and commands go out when their turn has come.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::event::{Action, Reason};
+use super::exchange::Setup;
+use super::pending::{Pending, Transfer as PendingTransfer};
+use super::timer::Timer;
+use super::transfer::{Transfer, Unhold};
+use super::{Session, event::Notice};
+use crate::addr::{Claimed, Family, Leg};
+use crate::ftp::command::{Command, CommandError, CommandLine, EpsvArgument, LineError, TransferVerb};
+use crate::ftp::line::Piece;
+use crate::nat::DataMode;
+
+/// How much may be held back before the client is no longer read.
+const MAX_HELD_LINES: usize = 20;
+const MAX_HELD_BYTES: usize = 4096;
+
+/// What the client sent, one line of it.
+#[derive(Debug)]
+enum Input {
+    Line(CommandLine),
+    /// More than a line may be; dropped to its end.
+    TooLong,
+    /// CR or NUL within the line.
+    ControlByte,
+}
+
+impl Input {
+    fn len(&self) -> usize {
+        match self {
+            Self::Line(line) => line.content().len(),
+            Self::TooLong | Self::ControlByte => 0,
+        }
+    }
+
+    /// ABOR and STAT, which are good for something while the server is busy.
+    fn is_for_a_busy_server(&self) -> bool {
+        matches!(self, Self::Line(line) if matches!(line.parse(), Ok(Command::Abor | Command::Stat)))
+    }
+}
+
+/// Commands that wait for their turn.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    inputs: VecDeque<Input>,
+    bytes: usize,
+}
+
+impl Held {
+    pub(super) fn is_empty(&self) -> bool {
+        self.inputs.is_empty()
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.inputs.len() >= MAX_HELD_LINES || self.bytes >= MAX_HELD_BYTES
+    }
+
+    fn push(&mut self, input: Input) {
+        self.bytes += input.len();
+        self.inputs.push_back(input);
+    }
+
+    fn pop(&mut self) -> Option<Input> {
+        let input = self.inputs.pop_front()?;
+        self.bytes -= input.len();
+        Some(input)
+    }
+}
+
+impl Session {
+    pub(super) fn client_bytes(&mut self, mut data: &[u8], now: Instant) {
+        while !self.closed
+            && let Some(piece) = self.lines.client.next(&mut data)
+        {
+            let input = match piece {
+                Piece::Line(line) => match CommandLine::new(line) {
+                    Ok(line) => Input::Line(line),
+                    Err(LineError::ControlByte) => Input::ControlByte,
+                },
+                Piece::Overlong { last: true, .. } => Input::TooLong,
+                Piece::Overlong { last: false, .. } => continue,
+            };
+            self.receive(input, now);
+        }
+    }
+
+    fn receive(&mut self, input: Input, now: Instant) {
+        if let Input::Line(line) = &input {
+            if !self.spoken && line.is_http() {
+                return self.close(Reason::NotFtp);
+            }
+            if matches!(line.parse(), Err(CommandError::LooksLikeReply)) {
+                return self.close(Reason::Spoofed(Leg::Client));
+            }
+        }
+        self.spoken = true;
+        if self.server.is_some() && self.held.is_empty() && input.is_for_a_busy_server() {
+            return self.execute(input, now);
+        }
+        self.held.push(input);
+        self.advance(now);
+    }
+
+    /// Carries out the commands whose turn has come.
+    pub(super) fn advance(&mut self, now: Instant) {
+        while !self.closed && !self.must_hold() {
+            let Some(input) = self.held.pop() else { break };
+            self.execute(input, now);
+        }
+        if self.flow.client.eof && self.held.is_empty() && !self.flow.server.shut && !self.closed {
+            self.flow.server.shut = true;
+            self.act(Action::Shutdown { leg: Leg::Server });
+        }
+    }
+
+    fn must_hold(&self) -> bool {
+        self.server.is_none()
+            || self.exchange.is_some()
+            || self.pending.is_full()
+            || self.channels.is_any_upload_unflushed()
+    }
+
+    pub(super) fn client_eof(&mut self, now: Instant) {
+        self.flow.client.eof = true;
+        // What is left of an unfinished line is no command: nobody ended it.
+        self.lines.client.take_rest();
+        if self.server.is_none() {
+            return self.close(Reason::ClientClosed);
+        }
+        self.timers.start(Timer::Close, now + self.settings.close);
+    }
+
+    fn execute(&mut self, input: Input, now: Instant) {
+        let line = match input {
+            Input::Line(line) => line,
+            Input::TooLong => return self.answer("500 Command line too long.\r\n"),
+            Input::ControlByte => return self.answer("501 Illegal character in command.\r\n"),
+        };
+        match line.parse() {
+            Ok(command) => self.command(&line, command, now),
+            Err(error) => self.malformed(error),
+        }
+    }
+
+    fn malformed(&mut self, error: CommandError) {
+        match error {
+            CommandError::TelnetInVerb => self.answer("500 Syntax error, command unrecognized.\r\n"),
+            CommandError::BadHostPort => self.answer("501 Illegal PORT command.\r\n"),
+            CommandError::UnknownFamily => self.unknown_family(),
+            CommandError::LooksLikeReply => self.close(Reason::Spoofed(Leg::Client)),
+        }
+    }
+
+    fn command(&mut self, line: &CommandLine, command: Command<'_>, now: Instant) {
+        match command {
+            Command::Pasv => self.set_up(Setup::Pasv, None),
+            Command::Epsv(EpsvArgument::None) => self.set_up(Setup::Epsv, None),
+            Command::Epsv(EpsvArgument::Family(family)) if family == self.client_family() => {
+                self.set_up(Setup::Epsv, Some(family));
+            }
+            Command::Epsv(EpsvArgument::Family(_) | EpsvArgument::OtherFamily) => self.unknown_family(),
+            Command::Epsv(EpsvArgument::Malformed) => self.answer("501 Illegal EPSV argument.\r\n"),
+            Command::Epsv(EpsvArgument::All) => self.epsv_all(line),
+            Command::Port(claimed) => self.active(Setup::Port, claimed),
+            Command::Eprt(claimed) => self.active(Setup::Eprt, claimed),
+            Command::Transfer { verb, path } => {
+                let path = Bytes::copy_from_slice(path);
+                self.transfer(line, verb, path, now);
+            }
+            Command::Abor => {
+                self.channels.unhold(Unhold::Aborted);
+                self.release();
+                self.forward_urgently(line, Pending::Abor);
+            }
+            Command::Stat => self.forward_urgently(line, Pending::Stat),
+            Command::Quit => self.forward_urgently(line, Pending::Plain),
+            Command::Feat => self.forward(line, Pending::Feat),
+            Command::Rein => self.forward(line, Pending::Rein),
+            Command::Mode(letter) => self.forward(line, Pending::Mode(letter)),
+            Command::User(name) => {
+                self.user = Some(Bytes::copy_from_slice(name));
+                self.forward(line, Pending::Plain);
+            }
+            Command::LongAddress => self.answer("502 Command not implemented, use EPRT or EPSV.\r\n"),
+            Command::Auth => self.answer("502 Command not implemented.\r\n"),
+            Command::Pass | Command::Other => self.forward(line, Pending::Plain),
+        }
+    }
+
+    fn forward(&mut self, line: &CommandLine, entry: Pending) {
+        self.pending.push(entry);
+        self.to_server(line.wire(), false);
+    }
+
+    /// ABOR, STAT and QUIT carry the client's urgent data on (RFC 959 §4.1.3).
+    fn forward_urgently(&mut self, line: &CommandLine, entry: Pending) {
+        self.pending.push(entry);
+        let urgent = std::mem::take(&mut self.urgent);
+        self.to_server(line.wire(), urgent);
+    }
+
+    fn transfer(&mut self, line: &CommandLine, verb: TransferVerb, path: Bytes, now: Instant) {
+        let channel = self.channels.begin(self.new_transfer(Some(verb), path, now));
+        self.forward(line, Pending::Transfer(PendingTransfer { channel, started: false }));
+    }
+
+    pub(super) fn new_transfer(&self, verb: Option<TransferVerb>, path: Bytes, now: Instant) -> Transfer {
+        let unheld = !self.stream_mode;
+        Transfer { verb, path, began: now, code: None, answered: false, unheld, aborted: false }
+    }
+
+    fn epsv_all(&mut self, line: &CommandLine) {
+        if self.settings.data_mode == DataMode::Same && !self.epsv_refused && self.families_match() {
+            self.forward(line, Pending::EpsvAll);
+        } else {
+            self.epsv_only = true;
+            self.answer("200 EPSV ALL command successful.\r\n");
+        }
+    }
+
+    /// PORT or EPRT. Nothing is sent anywhere unless the address passes.
+    fn active(&mut self, asked: Setup, claimed: Claimed) {
+        match self.settings.policy.vet(claimed, self.client.ip()) {
+            Ok(target) => self.set_up_active(asked, target),
+            Err(refusal) => {
+                self.act(Action::Notice(Notice::Refused(refusal)));
+                self.answer("501 Illegal PORT address.\r\n");
+            }
+        }
+    }
+
+    /// RFC 2428 §2: 522 with the list of what may be asked for.
+    fn unknown_family(&mut self) {
+        let number = self.client_family().number();
+        self.answer(format!("522 Network protocol not supported, use ({number})\r\n"));
+    }
+
+    pub(super) fn client_family(&self) -> Family {
+        Family::of(self.client.ip())
+    }
+
+    fn families_match(&self) -> bool {
+        self.server.is_some_and(|server| Family::of(server.peer.ip()) == self.client_family())
+    }
+}

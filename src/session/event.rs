@@ -1,0 +1,266 @@
+//! What a session is told and what it wants done.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::addr::{Announced, Leg};
+use crate::ftp::command::TransferVerb;
+use crate::nat::policy::{DialTarget, Refusal};
+
+/// Names a data channel within its session. Never used twice, so an event for a channel that is gone is
+/// recognised and ignored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ChannelId(pub u32);
+
+/// Something happened outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// Bytes arrived on a control connection. `urgent`: urgent data is among them or just before them
+    /// (RFC 959 §4.1.3, the Telnet Synch).
+    Bytes {
+        /// Where.
+        leg: Leg,
+        /// In the order of arrival, in pieces of any size.
+        data: &'a [u8],
+        /// Urgent data came along.
+        urgent: bool,
+    },
+    /// A peer closed its direction of a control connection in good order.
+    Eof {
+        /// Which connection.
+        leg: Leg,
+    },
+    /// A control connection failed.
+    Reset {
+        /// Which connection.
+        leg: Leg,
+    },
+    /// The control connection to the server stands.
+    ServerReady {
+        /// The server's address.
+        peer: SocketAddr,
+        /// Our own on that connection.
+        local: SocketAddr,
+    },
+    /// The server could not be reached.
+    ServerFailed,
+    /// Answers [`Action::Bind`]: we listen, and this is what to tell the peer.
+    PortBound {
+        /// The channel.
+        id: ChannelId,
+        /// The end that accepts.
+        leg: Leg,
+        /// What to tell the peer of that leg.
+        at: Announced,
+    },
+    /// Answers [`Action::Bind`]: no port is to be had, or there is nothing to announce.
+    PortRefused {
+        /// The channel.
+        id: ChannelId,
+        /// The end that should have accepted.
+        leg: Leg,
+    },
+    /// Everything that came from the other leg, and our FIN, has been handed to this leg's socket.
+    ChannelFlushed {
+        /// The channel.
+        id: ChannelId,
+        /// Whose socket has it all.
+        leg: Leg,
+    },
+    /// A channel is over; the last event of this channel.
+    ChannelEnded {
+        /// The channel.
+        id: ChannelId,
+        /// How, and how much went through.
+        report: ChannelReport,
+    },
+    /// The program is about to stop: finish what runs, start nothing new.
+    Drain,
+}
+
+/// The end of a data channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChannelReport {
+    /// Why it ended.
+    pub end: End,
+    /// Bytes from the client to the server.
+    pub up: u64,
+    /// Bytes from the server to the client.
+    pub down: u64,
+}
+
+/// Why a data channel ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Both peers closed in good order and everything was passed on.
+    Complete,
+    /// The peer that was to connect to us did not come in time.
+    NeverConnected(Leg),
+    /// We could not connect to this peer.
+    DialFailed(Leg),
+    /// This peer's connection was reset or failed.
+    Reset(Leg),
+    /// Not a byte moved for `timeouts.data_idle`.
+    Idle,
+    /// The session closed it ([`Action::CloseChannel`]), or ended.
+    Closed,
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Complete => f.write_str("complete"),
+            Self::NeverConnected(leg) => write!(f, "the {leg} never connected"),
+            Self::DialFailed(leg) => write!(f, "the {leg} could not be reached"),
+            Self::Reset(leg) => write!(f, "reset by the {leg}"),
+            Self::Idle => f.write_str("idle for too long"),
+            Self::Closed => f.write_str("closed"),
+        }
+    }
+}
+
+/// Something to do, in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Send these bytes; `urgent`: the last of them as urgent data.
+    Write {
+        /// On which control connection.
+        leg: Leg,
+        /// What.
+        data: Bytes,
+        /// RFC 1123 §4.1.3.3: a Telnet Synch goes before ABOR and the like.
+        urgent: bool,
+    },
+    /// Send FIN on a control connection after everything written so far; go on reading it.
+    Shutdown {
+        /// Which.
+        leg: Leg,
+    },
+    /// Open a channel, if it is not open yet, and listen on this end for this leg's peer. Answered by
+    /// [`Event::PortBound`] or [`Event::PortRefused`].
+    Bind {
+        /// The channel.
+        id: ChannelId,
+        /// The end that accepts.
+        leg: Leg,
+    },
+    /// Open a channel, if it is not open yet, and connect this end: at once, or as soon as the other end,
+    /// if that one accepts, has its peer.
+    Dial {
+        /// The channel.
+        id: ChannelId,
+        /// The end that dials.
+        leg: Leg,
+        /// Where to.
+        target: DialTarget,
+    },
+    /// End a channel now, both ends by a reset; harmless if it is over.
+    CloseChannel {
+        /// The channel.
+        id: ChannelId,
+    },
+    /// Worth a line in the log: a transfer is over.
+    Transferred(Box<TransferRecord>),
+    /// Worth a line in the log.
+    Notice(Notice),
+    /// The session is over. Nothing follows.
+    Close {
+        /// Why.
+        why: Reason,
+    },
+}
+
+/// One transfer, for the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransferRecord {
+    /// The command; `None` for one that we do not know, which its 150 showed to be a transfer.
+    pub verb: Option<TransferVerb>,
+    /// Its argument as the client sent it; empty if it had none.
+    pub path: Bytes,
+    /// The code that the client was given, if it was given one.
+    pub code: Option<u16>,
+    /// How the data channel ended, and its byte counts.
+    pub channel: ChannelReport,
+    /// From the command to the end of both the reply and the channel.
+    pub took: Duration,
+}
+
+/// Things that an operator may want to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// A 227 or 229 that nobody asked for went to the client as it was.
+    UnsolicitedPassive,
+    /// A PORT or EPRT was refused: a bounce attempt, or a client that names a wrong address.
+    Refused(Refusal),
+    /// The server offered a port that is not dialled.
+    ServerPort(Refusal),
+    /// The server answered PASV or EPSV by something else, and nothing more came.
+    PassiveUnanswered,
+}
+
+/// Why a session is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// The client closed, or was given the time to.
+    ClientClosed,
+    /// The server closed.
+    ServerClosed,
+    /// The server closed before it had greeted: it may have banned this address.
+    ServerClosedBeforeGreeting,
+    /// The server could not be reached.
+    ServerUnavailable,
+    /// A control connection was reset.
+    Reset(Leg),
+    /// `timeouts.login`.
+    LoginTimeout,
+    /// `timeouts.control_idle`.
+    IdleTimeout,
+    /// `timeouts.partial_line`.
+    LineTimeout,
+    /// A client that speaks like a server, or the reverse: a spoofed control connection.
+    Spoofed(Leg),
+    /// The first line was HTTP: a browser that was made to talk to us (CVE-2021-3618, NAT slipstreaming).
+    NotFtp,
+    /// The program stops.
+    Drained,
+}
+
+impl Reason {
+    /// Whether both control connections and every data channel are reset, instead of being closed in good order.
+    #[must_use]
+    pub const fn is_abrupt(self) -> bool {
+        match self {
+            Self::Reset(_) | Self::Spoofed(_) => true,
+            Self::ClientClosed
+            | Self::ServerClosed
+            | Self::ServerClosedBeforeGreeting
+            | Self::ServerUnavailable
+            | Self::LoginTimeout
+            | Self::IdleTimeout
+            | Self::LineTimeout
+            | Self::NotFtp
+            | Self::Drained => false,
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ClientClosed => f.write_str("closed by the client"),
+            Self::ServerClosed => f.write_str("closed by the server"),
+            Self::ServerClosedBeforeGreeting => f.write_str("closed by the server before its greeting"),
+            Self::ServerUnavailable => f.write_str("the server could not be reached"),
+            Self::Reset(leg) => write!(f, "reset by the {leg}"),
+            Self::LoginTimeout => f.write_str("no login in time"),
+            Self::IdleTimeout => f.write_str("idle for too long"),
+            Self::LineTimeout => f.write_str("a line stayed unfinished"),
+            Self::Spoofed(leg) => write!(f, "the {leg} sent what only the other side may send"),
+            Self::NotFtp => f.write_str("not FTP"),
+            Self::Drained => f.write_str("stopping"),
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The setting-up of a data channel: from the client's PASV, EPSV, PORT or EPRT to the reply that it gets.
+//!
+//! ```text
+//!  client's command ──▶ Bind the ends that accept ──▶ PASV, EPSV, PORT or EPRT to the server
+//!                                                                  │
+//!  reply to the client ◀── the offer is ready ◀── Dial the rest ◀──┴── its reply
+//! ```
+
+use bytes::{Bytes, BytesMut};
+
+use super::event::ChannelId;
+use crate::addr::{Announced, Family, Leg, PerLeg};
+use crate::ftp::host_port::{write_eprt, write_port};
+use crate::nat::DataMode;
+use crate::nat::policy::DialTarget;
+
+/// A command that sets up a data connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Setup {
+    Pasv,
+    Epsv,
+    Port,
+    Eprt,
+}
+
+impl Setup {
+    pub(super) const fn is_passive(self) -> bool {
+        matches!(self, Self::Pasv | Self::Epsv)
+    }
+
+    /// What to send to the server for what the client sent.
+    ///
+    /// A kept verb stays as it is, except that PASV and PORT cannot carry an IPv6 address; a substituted one
+    /// is the plainest that the family allows, since the servers in question are old.
+    pub(super) const fn towards_server(self, mode: DataMode, family: Family, epsv_refused: bool) -> Self {
+        let passive = match mode {
+            DataMode::Same => self.is_passive(),
+            DataMode::Passive => true,
+            DataMode::Active => false,
+        };
+        let kept = passive == self.is_passive();
+        let extended = matches!(self, Self::Epsv | Self::Eprt) && kept && !(passive && epsv_refused);
+        match (passive, family) {
+            (true, Family::V4) if !extended => Self::Pasv,
+            (true, _) => Self::Epsv,
+            (false, Family::V4) if !extended => Self::Port,
+            (false, _) => Self::Eprt,
+        }
+    }
+}
+
+/// One setting-up that is under way. While it is, the client's later commands wait.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    pub(super) id: ChannelId,
+    /// What the client sent; decides the form of the reply that it gets.
+    pub(super) asked: Setup,
+    /// What the server is sent.
+    pub(super) sent: Setup,
+    /// The protocol number that came with the client's EPSV.
+    pub(super) family_argument: Option<Family>,
+    /// Where the client wants to be dialled.
+    pub(super) dial_client: Option<DialTarget>,
+    /// The ends that accept, and what their peers are told once it is known.
+    announced: PerLeg<Bound>,
+    /// The server's reply to EPSV, kept while PASV is tried in its place.
+    pub(super) epsv_refusal: Option<Bytes>,
+}
+
+/// How far the listening end of an exchange is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Bound {
+    /// This end dials.
+    #[default]
+    No,
+    /// A port has been asked for.
+    Awaited,
+    /// We listen, and the peer is told this.
+    At(Announced),
+}
+
+impl Exchange {
+    pub(super) fn new(id: ChannelId, asked: Setup, sent: Setup) -> Self {
+        let bound = |accepts| if accepts { Bound::Awaited } else { Bound::No };
+        let announced = PerLeg { client: bound(asked.is_passive()), server: bound(!sent.is_passive()) };
+        Self { id, asked, sent, family_argument: None, dial_client: None, announced, epsv_refusal: None }
+    }
+
+    /// The ends that accept.
+    pub(super) fn accepting(&self) -> impl Iterator<Item = Leg> {
+        [Leg::Client, Leg::Server].into_iter().filter(|leg| self.announced[*leg] != Bound::No)
+    }
+
+    /// A port was bound. True once every end that accepts has one.
+    pub(super) fn bound(&mut self, leg: Leg, at: Announced) -> bool {
+        self.announced[leg] = Bound::At(at);
+        self.is_bound()
+    }
+
+    pub(super) fn is_bound(&self) -> bool {
+        self.announced.client != Bound::Awaited && self.announced.server != Bound::Awaited
+    }
+
+    /// What the client is told, in reply to PASV or EPSV.
+    pub(super) fn at_client(&self) -> Option<Announced> {
+        self.at(Leg::Client)
+    }
+
+    fn at(&self, leg: Leg) -> Option<Announced> {
+        match self.announced[leg] {
+            Bound::At(at) => Some(at),
+            Bound::No | Bound::Awaited => None,
+        }
+    }
+
+    /// Whether the client's own verb went to the server, so that the server's reply is the client's.
+    pub(super) fn is_verb_kept(&self) -> bool {
+        self.asked == self.sent && self.epsv_refusal.is_none()
+    }
+
+    /// The command for the server. `None`: the server would have to be told an address that its verb cannot
+    /// carry.
+    pub(super) fn command(&self) -> Option<Bytes> {
+        match self.sent {
+            Setup::Pasv => Some(Bytes::from_static(b"PASV\r\n")),
+            Setup::Epsv => Some(match self.family_argument {
+                None => Bytes::from_static(b"EPSV\r\n"),
+                Some(Family::V4) => Bytes::from_static(b"EPSV 1\r\n"),
+                Some(Family::V6) => Bytes::from_static(b"EPSV 2\r\n"),
+            }),
+            Setup::Port => write_port(self.at(Leg::Server)?),
+            Setup::Eprt => Some(write_eprt(self.at(Leg::Server)?)),
+        }
+    }
+}
+
+/// Collects a reply that must be known whole before anything is sent on; bounded.
+#[derive(Debug, Default)]
+pub(super) struct Collected {
+    text: BytesMut,
+    /// The lines so far.
+    ends: Vec<usize>,
+}
+
+/// As much as one line may have: nobody needs more to name a port.
+const MAX_COLLECTED: usize = crate::ftp::line::MAX_LINE;
+
+impl Collected {
+    /// Adds a line; false if that is more than is kept.
+    pub(super) fn push(&mut self, line: &[u8]) -> bool {
+        self.text.extend_from_slice(line);
+        self.ends.push(self.text.len());
+        self.text.len() <= MAX_COLLECTED
+    }
+
+    pub(super) fn lines(&self) -> impl Iterator<Item = &[u8]> {
+        self.ends.iter().scan(0, |start, end| Some(&self.text[std::mem::replace(start, *end)..*end]))
+    }
+
+    /// The only line, if there is just one.
+    pub(super) fn single(&self) -> Option<&[u8]> {
+        (self.ends.len() == 1).then_some(&self.text)
+    }
+
+    pub(super) fn into_bytes(self) -> Bytes {
+        self.text.freeze()
+    }
+}

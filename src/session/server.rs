@@ -1,0 +1,286 @@
+//! The server's side: lines become replies, and each reply takes the route that its command set.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::Session;
+use super::event::{Action, ChannelId, Notice, Reason};
+use super::exchange::Collected;
+use super::output::Room;
+use super::pending::{Match, Pending, Ticket, Transfer};
+use super::timer::Timer;
+use super::transfer::Unhold;
+use crate::addr::Leg;
+use crate::ftp::line::Piece;
+use crate::ftp::reply::{Code, ReplyLine, feat_names_hidden, starts_with_command};
+
+/// What happens to the lines of the reply that is being received.
+#[derive(Debug)]
+pub(super) enum Route {
+    /// They go to the client as they are.
+    Pass,
+    /// The client has had its answer.
+    Drop,
+    /// They go to the client, without what we do not support.
+    Filter,
+    /// They are a transfer's final reply, which may have to wait.
+    Final,
+    /// They are kept until the whole reply is known, and then translated.
+    Collect(Collected),
+}
+
+/// A reply that is being received.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reply {
+    code: Code,
+    entry: Match,
+}
+
+impl Session {
+    pub(super) fn server_bytes(&mut self, mut data: &[u8], now: Instant) {
+        while !self.closed
+            && let Some(piece) = self.lines.server.next(&mut data)
+        {
+            match piece {
+                Piece::Line(line) => self.reply_line(line, now),
+                Piece::Overlong { bytes, first, last } => self.long_reply_line(bytes, first, last, now),
+            }
+        }
+    }
+
+    fn reply_line(&mut self, line: Bytes, now: Instant) {
+        if !self.framer.is_inside() && starts_with_command(&line) {
+            return self.close(Reason::Spoofed(Leg::Server));
+        }
+        match self.framer.classify(&line) {
+            ReplyLine::Single(code) => {
+                let reply = self.open_reply(code, now);
+                self.route_line(line, false);
+                self.close_reply(reply, now);
+            }
+            ReplyLine::Opening(code) => {
+                self.reply = Some(self.open_reply(code, now));
+                self.route_line(line, false);
+            }
+            ReplyLine::Inner(_) => self.route_line(line, true),
+            ReplyLine::Closing(_) => {
+                self.route_line(line, false);
+                if let Some(reply) = self.reply.take() {
+                    self.close_reply(reply, now);
+                }
+            }
+            ReplyLine::Stray => self.to_client(line),
+        }
+    }
+
+    /// A line that is too long to be looked at streams through; its beginning still counts as a reply.
+    fn long_reply_line(&mut self, bytes: Bytes, first: bool, last: bool, now: Instant) {
+        if first {
+            match self.framer.classify(&bytes) {
+                ReplyLine::Single(code) => {
+                    self.reply = Some(self.open_reply(code, now));
+                    self.long_line_ends_reply = true;
+                }
+                ReplyLine::Opening(code) => self.reply = Some(self.open_reply(code, now)),
+                ReplyLine::Closing(_) => self.long_line_ends_reply = true,
+                ReplyLine::Inner(_) | ReplyLine::Stray => {}
+            }
+            // A port that stands in 4 KiB of text is none that anybody waits for.
+            self.stop_collecting();
+        }
+        self.route_line(bytes, false);
+        if last
+            && std::mem::take(&mut self.long_line_ends_reply)
+            && let Some(reply) = self.reply.take()
+        {
+            self.close_reply(reply, now);
+        }
+    }
+
+    fn open_reply(&mut self, code: Code, now: Instant) -> Reply {
+        let entry = self.pending.select(code);
+        // What waited behind something stale goes first.
+        while let Some(own) = self.pending.pop_own() {
+            self.to_client(own);
+        }
+        self.route = match entry {
+            Match::Unsolicited => self.unsolicited(code),
+            Match::Stray => {
+                if !code.is_preliminary() {
+                    self.timers.start(Timer::Straggler, now + self.settings.close);
+                }
+                Route::Pass
+            }
+            Match::Entry(ticket) => self.route_of(ticket, code, now),
+        };
+        Reply { code, entry }
+    }
+
+    fn unsolicited(&mut self, code: Code) -> Route {
+        if matches!(code.get(), 227 | 229) {
+            self.act(Action::Notice(Notice::UnsolicitedPassive));
+        }
+        Route::Pass
+    }
+
+    fn route_of(&mut self, ticket: Ticket, code: Code, now: Instant) -> Route {
+        let Some(entry) = self.pending.get_mut(ticket) else { return Route::Pass };
+        match entry {
+            Pending::Feat => Route::Filter,
+            Pending::Swallow => Route::Drop,
+            Pending::Passive | Pending::Active if code.is_preliminary() => Route::Pass,
+            Pending::Passive | Pending::Active => Route::Collect(Collected::default()),
+            Pending::Transfer(transfer) if code.is_preliminary() => {
+                transfer.started = true;
+                let channel = transfer.channel;
+                self.dial_client(channel);
+                Route::Pass
+            }
+            Pending::Transfer(Transfer { channel: Some(channel), .. }) if code.is_success() => {
+                let channel = *channel;
+                self.dial_client(Some(channel));
+                self.output.open_final(channel, code.get());
+                Route::Final
+            }
+            Pending::Plain if matches!(code.get(), 125 | 150) => {
+                self.unknown_transfer(ticket, now);
+                Route::Pass
+            }
+            _ => Route::Pass,
+        }
+    }
+
+    /// The server begins a transfer for a command that we do not know.
+    fn unknown_transfer(&mut self, ticket: Ticket, now: Instant) {
+        let channel = self.channels.begin(self.new_transfer(None, Bytes::new(), now));
+        if channel.is_some() {
+            if let Some(entry) = self.pending.get_mut(ticket) {
+                *entry = Pending::Transfer(Transfer { channel, started: true });
+            }
+            self.dial_client(channel);
+        }
+    }
+
+    /// The server is ready: the client, who listens, is connected to. A direct server would do it now, too.
+    fn dial_client(&mut self, channel: Option<ChannelId>) {
+        let Some(channel) = channel.and_then(|id| self.channels.get_mut(id)) else { return };
+        if let Some(target) = channel.dial_client.take() {
+            let id = channel.id;
+            self.act(Action::Dial { id, leg: Leg::Client, target });
+        }
+    }
+
+    fn route_line(&mut self, line: Bytes, inner: bool) {
+        match &mut self.route {
+            Route::Pass => self.to_client(line),
+            Route::Drop => {}
+            Route::Filter if inner && feat_names_hidden(&line) => {}
+            Route::Filter => self.to_client(line),
+            Route::Final => {
+                if self.output.put_final(line) == Room::Full {
+                    self.route = Route::Pass;
+                }
+            }
+            Route::Collect(collected) => {
+                if !collected.push(&line) {
+                    self.stop_collecting();
+                }
+            }
+        }
+    }
+
+    /// The reply is more than a 227 or 229 can be: it passes as it is.
+    fn stop_collecting(&mut self) {
+        if matches!(self.route, Route::Collect(_))
+            && let Route::Collect(collected) = std::mem::replace(&mut self.route, Route::Pass)
+        {
+            self.to_client(collected.into_bytes());
+        }
+    }
+
+    fn close_reply(&mut self, reply: Reply, now: Instant) {
+        let route = std::mem::replace(&mut self.route, Route::Pass);
+        if matches!(reply.code.get(), 230 | 232) {
+            self.logged_in = true;
+        }
+        if matches!(route, Route::Final) {
+            self.output.close_final();
+        }
+        if let Match::Entry(ticket) = reply.entry
+            && !reply.code.is_preliminary()
+            && let Some(entry) = self.pending.remove(ticket)
+        {
+            self.answered(entry, reply.code, route);
+        }
+        self.release();
+        self.flush_own();
+        self.advance(now);
+    }
+
+    /// A command has got its final reply.
+    fn answered(&mut self, entry: Pending, code: Code, route: Route) {
+        match entry {
+            Pending::Passive | Pending::Active => match route {
+                Route::Collect(reply) => self.setup_answered(code, reply),
+                _ => self.passive_unanswered(),
+            },
+            Pending::Port(id) if !code.is_success() => self.port_not_accepted(id),
+            Pending::Transfer(Transfer { channel: Some(id), started }) => match route {
+                Route::Final => {}
+                _ => self.transfer_not_held(id, code, started),
+            },
+            Pending::Mode(letter) if code.is_success() => self.stream_mode = letter == b'S',
+            Pending::EpsvAll if code.is_success() => self.epsv_only = true,
+            Pending::Rein if code.is_success() => {
+                self.epsv_only = false;
+                self.stream_mode = true;
+                self.user = None;
+                self.withdraw_offer();
+            }
+            _ => {}
+        }
+    }
+
+    fn port_not_accepted(&mut self, id: ChannelId) {
+        self.channels.withdraw_if(id);
+        self.act(Action::CloseChannel { id });
+    }
+
+    /// A transfer's final reply has passed: an error, or a success too long to hold.
+    fn transfer_not_held(&mut self, id: ChannelId, code: Code, started: bool) {
+        let aborted = self.channels.get_mut(id).and_then(|c| c.transfer_mut()).is_some_and(|t| t.aborted);
+        if aborted {
+            // Both ends end now, and look cut.
+            self.act(Action::CloseChannel { id });
+        } else if !started && code.is_error() && self.channels.give_back(id) {
+            return;
+        }
+        self.transfer_answered(id, code.get());
+    }
+
+    pub(super) fn server_eof(&mut self) {
+        if self.pending.awaits_greeting() {
+            self.flow.server.eof = true;
+            self.to_client(Bytes::from_static(b"421 Service not available, closing control connection.\r\n"));
+            return self.close(Reason::ServerClosedBeforeGreeting);
+        }
+        // An unfinished last line is the server's word all the same.
+        if let Some(rest) = self.lines.server.take_rest() {
+            self.stop_collecting();
+            self.route_line(rest, false);
+        }
+        self.output.close_final();
+        self.flow.server.eof = true;
+        self.channels.unhold(Unhold::ServerGone);
+        self.release();
+        if self.exchange.take().is_some() {
+            self.pending.remove_exchange();
+        }
+        self.withdraw_offer();
+        if !self.flow.client.shut {
+            self.flow.client.shut = true;
+            self.act(Action::Shutdown { leg: Leg::Client });
+        }
+    }
+}

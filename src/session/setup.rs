@@ -1,0 +1,204 @@
+//! Setting up a data channel, step by step; the state is in [`exchange`](super::exchange).
+
+use bytes::Bytes;
+
+use super::Session;
+use super::event::{Action, ChannelId, Notice};
+use super::exchange::{Collected, Exchange, Setup};
+use super::pending::Pending;
+use super::timer::Timer;
+use super::transfer::Channel;
+use crate::addr::{Announced, Family, Leg};
+use crate::ftp::reply::{Code, extended, passive, write_227, write_229};
+use crate::nat::policy::DialTarget;
+
+const NO_PORT: &str = "425 Cannot open data connection: no port is free, try again later.\r\n";
+const PORT_OK: &str = "200 PORT command successful.\r\n";
+
+impl Session {
+    /// PASV or EPSV.
+    pub(super) fn set_up(&mut self, asked: Setup, argument: Option<Family>) {
+        self.begin_exchange(asked, |exchange| exchange.family_argument = argument);
+    }
+
+    /// PORT or EPRT, the address of which has passed.
+    pub(super) fn set_up_active(&mut self, asked: Setup, target: DialTarget) {
+        self.begin_exchange(asked, |exchange| exchange.dial_client = Some(target));
+    }
+
+    fn begin_exchange(&mut self, asked: Setup, complete: impl FnOnce(&mut Exchange)) {
+        // RFC 2428 §4: after EPSV ALL every other way to a data connection is refused.
+        if self.epsv_only && asked != Setup::Epsv {
+            return self.answer("501 Only EPSV is allowed after EPSV ALL.\r\n");
+        }
+        let Some(server) = self.server else { return self.answer(NO_PORT) };
+        // One data connection is prepared at a time (RFC 1123 §4.1.2.6): the new one replaces the old.
+        self.withdraw_offer();
+        let family = Family::of(server.peer.ip());
+        let sent = asked.towards_server(self.settings.data_mode, family, self.epsv_refused);
+        let mut exchange = Exchange::new(self.channels.issue(), asked, sent);
+        complete(&mut exchange);
+        // The argument names the family of the client's leg; the server's may be another.
+        exchange.family_argument = exchange.family_argument.filter(|wanted| *wanted == family);
+        let id = exchange.id;
+        for leg in exchange.accepting() {
+            self.act(Action::Bind { id, leg });
+        }
+        // Known before the server is told anything: IIS connects before it answers PORT.
+        if let (Some(target), false) = (exchange.dial_client, sent.is_passive()) {
+            self.act(Action::Dial { id, leg: Leg::Client, target });
+        }
+        let is_bound = exchange.is_bound();
+        self.exchange = Some(exchange);
+        if is_bound {
+            self.send_setup();
+        }
+    }
+
+    pub(super) fn port_bound(&mut self, id: ChannelId, leg: Leg, at: Announced) {
+        let Some(exchange) = self.exchange.as_mut().filter(|exchange| exchange.id == id) else { return };
+        if leg == Leg::Client && exchange.asked == Setup::Pasv && at.0.is_ipv6() {
+            return self.abandon_exchange("425 PASV cannot carry an IPv6 address, use EPSV.\r\n");
+        }
+        if exchange.bound(leg, at) {
+            self.send_setup();
+        }
+    }
+
+    pub(super) fn port_refused(&mut self, id: ChannelId) {
+        if self.exchange.as_ref().is_some_and(|exchange| exchange.id == id) {
+            self.abandon_exchange(NO_PORT);
+        }
+    }
+
+    /// Sends the server its PASV, EPSV, PORT or EPRT, now that every port which it may lead to is open.
+    fn send_setup(&mut self) {
+        let Some(exchange) = &self.exchange else { return };
+        let Some(command) = exchange.command() else { return self.abandon_exchange(NO_PORT) };
+        if !exchange.sent.is_passive() && exchange.is_verb_kept() {
+            // The server's reply is the client's: nothing to translate, nothing to wait for.
+            let id = exchange.id;
+            self.exchange = None;
+            self.pending.push(Pending::Port(id));
+            self.channels.offer(Channel::new(id));
+        } else if exchange.sent.is_passive() {
+            self.pending.push(Pending::Passive);
+        } else {
+            self.pending.push(Pending::Active);
+        }
+        self.to_server(command, false);
+    }
+
+    /// The server's whole reply to what [`send_setup`](Self::send_setup) sent.
+    pub(super) fn setup_answered(&mut self, code: Code, reply: Collected) {
+        let Some(exchange) = self.exchange.take() else { return self.to_client(reply.into_bytes()) };
+        self.timers.stop(Timer::Straggler);
+        if code.is_error() {
+            self.setup_refused(exchange, code, reply);
+        } else if exchange.sent.is_passive() {
+            self.passive_offered(exchange, reply);
+        } else {
+            self.port_accepted(exchange);
+        }
+    }
+
+    /// 227 or 229: the server listens.
+    fn passive_offered(&mut self, exchange: Exchange, reply: Collected) {
+        let Some(server) = self.server else { return };
+        let id = exchange.id;
+        // The form follows the command, but servers answer EPSV by 227 and the reverse.
+        let claimed = match exchange.sent {
+            Setup::Epsv | Setup::Eprt => reply.lines().find_map(|line| extended(line).or_else(|| passive(line))),
+            Setup::Pasv | Setup::Port => reply.lines().find_map(|line| passive(line).or_else(|| extended(line))),
+        };
+        let Some(claimed) = claimed else {
+            self.act(Action::CloseChannel { id });
+            return match exchange.asked {
+                Setup::Pasv | Setup::Epsv => self.to_client(reply.into_bytes()),
+                Setup::Port | Setup::Eprt => self.to_client(Bytes::from_static(REFUSED_ACTIVE)),
+            };
+        };
+        let target = match self.settings.policy.vet_server(claimed, server.peer.ip()) {
+            Ok(target) => target,
+            Err(refusal) => {
+                self.act(Action::CloseChannel { id });
+                self.act(Action::Notice(Notice::ServerPort(refusal)));
+                return self.to_client(Bytes::from_static(REFUSED_PASSIVE));
+            }
+        };
+        let answer = match (exchange.asked, exchange.at_client()) {
+            (Setup::Port | Setup::Eprt, _) => Some(Bytes::from_static(PORT_OK.as_bytes())),
+            (Setup::Pasv, Some(at)) => write_227(reply.single(), at),
+            (Setup::Epsv, Some(at)) => Some(write_229(reply.single(), at.0.port())),
+            (Setup::Pasv | Setup::Epsv, None) => None,
+        };
+        let Some(answer) = answer else {
+            self.act(Action::CloseChannel { id });
+            return self.to_client(Bytes::from_static(REFUSED_PASSIVE));
+        };
+        self.act(Action::Dial { id, leg: Leg::Server, target });
+        let mut channel = Channel::new(id);
+        channel.dial_client = exchange.dial_client;
+        self.channels.offer(channel);
+        self.to_client(answer);
+    }
+
+    /// The server takes our PORT, which the client knows nothing of.
+    fn port_accepted(&mut self, exchange: Exchange) {
+        let id = exchange.id;
+        let answer = match (exchange.asked, exchange.at_client()) {
+            (Setup::Pasv, Some(at)) => write_227(None, at),
+            (Setup::Epsv, Some(at)) => Some(write_229(None, at.0.port())),
+            // EPRT that went out as PORT.
+            (Setup::Port | Setup::Eprt, _) => Some(Bytes::from_static(PORT_OK.as_bytes())),
+            (Setup::Pasv | Setup::Epsv, None) => None,
+        };
+        let Some(answer) = answer else {
+            self.act(Action::CloseChannel { id });
+            return self.to_client(Bytes::from_static(REFUSED_PASSIVE));
+        };
+        self.channels.offer(Channel::new(id));
+        self.to_client(answer);
+    }
+
+    fn setup_refused(&mut self, mut exchange: Exchange, code: Code, reply: Collected) {
+        let not_known = matches!(code.get(), 500 | 502);
+        let is_v4 = self.server.is_some_and(|server| Family::of(server.peer.ip()) == Family::V4);
+        if exchange.sent == Setup::Epsv && not_known && is_v4 {
+            // Remembered for this session only: another login may reach another virtual server.
+            self.epsv_refused = true;
+            exchange.sent = Setup::Pasv;
+            exchange.epsv_refusal = Some(reply.into_bytes());
+            self.exchange = Some(exchange);
+            return self.send_setup();
+        }
+        self.act(Action::CloseChannel { id: exchange.id });
+        let answer = match exchange.epsv_refusal.take() {
+            Some(refusal) if exchange.asked == Setup::Epsv => refusal,
+            _ if exchange.is_verb_kept() || matches!(code.get(), 421 | 530 | 550) => reply.into_bytes(),
+            _ if exchange.asked.is_passive() => Bytes::from_static(REFUSED_PASSIVE),
+            _ => Bytes::from_static(REFUSED_ACTIVE),
+        };
+        self.to_client(answer);
+    }
+
+    /// The server has sent something else for its answer, and then nothing: commands go on without one.
+    pub(super) fn passive_unanswered(&mut self) {
+        let Some(exchange) = self.exchange.take() else { return };
+        self.pending.remove_exchange();
+        self.act(Action::CloseChannel { id: exchange.id });
+        self.act(Action::Notice(Notice::PassiveUnanswered));
+        self.flush_own();
+    }
+
+    /// Nothing has been sent to the server yet.
+    fn abandon_exchange(&mut self, reply: &'static str) {
+        if let Some(exchange) = self.exchange.take() {
+            self.act(Action::CloseChannel { id: exchange.id });
+            self.answer(reply);
+        }
+    }
+}
+
+const REFUSED_PASSIVE: &[u8] = b"425 Cannot open data connection.\r\n";
+const REFUSED_ACTIVE: &[u8] = b"501 Server refuses the data connection.\r\n";

@@ -1,0 +1,261 @@
+//! The data channels of a session: one *offer* and any number of *moving* channels.
+//!
+//! ```text
+//!             PASV, PORT                transfer command
+//!   (none) ───────────────▶ offer ──────────────────────▶ moving ──▶ gone, once its reply is
+//!                             │  ▲                           │       decided and it has ended
+//!        a new PASV or PORT   │  └───────────────────────────┘
+//!   (none) ◀──────────────────┘     refused before its 1xx
+//! ```
+//!
+//! A new PASV or PORT replaces the offer only, never a transfer that runs.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::event::{ChannelId, ChannelReport, End, TransferRecord};
+use crate::addr::{Leg, PerLeg};
+use crate::ftp::command::TransferVerb;
+use crate::nat::policy::DialTarget;
+
+/// Why a transfer that the server calls a success is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// No data connection came about.
+    NeverOpened,
+    /// It ended before everything had been passed on.
+    Cut,
+}
+
+impl Failure {
+    pub(super) const fn code(self) -> u16 {
+        match self {
+            Self::NeverOpened => 425,
+            Self::Cut => 426,
+        }
+    }
+
+    /// RFC 959 §4.2.1 has these texts.
+    pub(super) const fn reply(self) -> Bytes {
+        Bytes::from_static(match self {
+            Self::NeverOpened => b"425 Cannot open data connection.\r\n",
+            Self::Cut => b"426 Connection closed; transfer aborted.\r\n",
+        })
+    }
+}
+
+/// What to do with the server's success.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is one.
+    Pass,
+    /// The data is not all with the client yet.
+    Wait,
+    /// It is none; the client gets this instead.
+    Replace(Failure),
+}
+
+/// Why replies and commands stop waiting for data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unhold {
+    /// The client sent ABOR.
+    Aborted,
+    /// The server closed the control connection.
+    ServerGone,
+}
+
+/// The command that a channel serves.
+#[derive(Debug)]
+pub(super) struct Transfer {
+    pub(super) verb: Option<TransferVerb>,
+    pub(super) path: Bytes,
+    pub(super) began: Instant,
+    /// The final reply's code as the client got it.
+    pub(super) code: Option<u16>,
+    /// The final reply is decided.
+    pub(super) answered: bool,
+    /// Nothing waits for the data: the client aborted, the server is gone, or the mode is not Stream, where
+    /// the end of a file is not the end of its connection.
+    pub(super) unheld: bool,
+    /// The client sent ABOR.
+    pub(super) aborted: bool,
+}
+
+impl Transfer {
+    fn is_upload(&self) -> bool {
+        self.verb.is_some_and(TransferVerb::is_upload)
+    }
+}
+
+/// One data channel.
+#[derive(Debug)]
+pub(super) struct Channel {
+    pub(super) id: ChannelId,
+    /// Where the client is to be dialled once the transfer begins, if no accepted end starts that.
+    pub(super) dial_client: Option<DialTarget>,
+    flushed: PerLeg<bool>,
+    ended: Option<ChannelReport>,
+    transfer: Option<Transfer>,
+}
+
+impl Channel {
+    pub(super) fn new(id: ChannelId) -> Self {
+        Self { id, dial_client: None, flushed: PerLeg::default(), ended: None, transfer: None }
+    }
+
+    pub(super) fn transfer_mut(&mut self) -> Option<&mut Transfer> {
+        self.transfer.as_mut()
+    }
+
+    pub(super) fn end(&self) -> Option<End> {
+        self.ended.map(|report| report.end)
+    }
+
+    /// An upload of which the server does not have every byte yet: a later command that overtook them would
+    /// truncate the file (3proxy #638).
+    fn is_unflushed_upload(&self) -> bool {
+        self.transfer.as_ref().is_some_and(|t| t.is_upload() && !t.answered && !t.unheld)
+            && !self.flushed.server
+            && self.ended.is_none()
+    }
+
+    /// Judges a 2xx from the server.
+    pub(super) fn verdict(&self) -> Verdict {
+        let Some(report) = self.ended else {
+            let free = self.flushed.client || self.transfer.as_ref().is_none_or(|t| t.unheld);
+            return if free { Verdict::Pass } else { Verdict::Wait };
+        };
+        let upload = self.transfer.as_ref().is_some_and(|t| t.is_upload() || (t.verb.is_none() && report.up > 0));
+        match report.end {
+            End::Complete => Verdict::Pass,
+            End::NeverConnected(_) | End::DialFailed(_) => Verdict::Replace(Failure::NeverOpened),
+            // The client itself ended a download early: what the server says of it stands.
+            End::Reset(Leg::Client) if !upload => Verdict::Pass,
+            // The server has every byte, says so, and merely closes abruptly.
+            End::Reset(Leg::Server) if upload && self.flushed.server => Verdict::Pass,
+            End::Reset(_) | End::Idle | End::Closed => Verdict::Replace(Failure::Cut),
+        }
+    }
+
+    /// What to say for a server that stays silent about a data connection that never was.
+    fn silent_failure(&self) -> Option<Failure> {
+        match self.end()? {
+            End::NeverConnected(_) | End::DialFailed(_) => Some(Failure::NeverOpened),
+            End::Complete | End::Reset(_) | End::Idle | End::Closed => None,
+        }
+    }
+}
+
+/// All channels of a session.
+#[derive(Debug, Default)]
+pub(super) struct Channels {
+    offer: Option<Channel>,
+    moving: Vec<Channel>,
+    issued: u32,
+}
+
+impl Channels {
+    /// A name for a new channel.
+    pub(super) fn issue(&mut self) -> ChannelId {
+        self.issued = self.issued.wrapping_add(1);
+        ChannelId(self.issued)
+    }
+
+    /// Makes `channel` the offer.
+    pub(super) fn offer(&mut self, channel: Channel) {
+        self.offer = Some(channel);
+    }
+
+    /// Takes the offer back. `None` if there is none, or nothing is left of it to close.
+    pub(super) fn withdraw(&mut self) -> Option<ChannelId> {
+        self.offer.take().filter(|channel| channel.ended.is_none()).map(|channel| channel.id)
+    }
+
+    /// Forgets the offer if it is this channel.
+    pub(super) fn withdraw_if(&mut self, id: ChannelId) {
+        self.offer.take_if(|channel| channel.id == id);
+    }
+
+    /// The offer becomes the channel of a transfer.
+    pub(super) fn begin(&mut self, transfer: Transfer) -> Option<ChannelId> {
+        let mut channel = self.offer.take()?;
+        channel.transfer = Some(transfer);
+        let id = channel.id;
+        self.moving.push(channel);
+        Some(id)
+    }
+
+    /// The server refused the transfer before it began: its port is still good for another, unless there is
+    /// a newer offer. Returns whether the channel is the offer again.
+    pub(super) fn give_back(&mut self, id: ChannelId) -> bool {
+        let Some(index) = self.moving.iter().position(|channel| channel.id == id) else { return false };
+        if self.offer.is_some() || self.moving[index].ended.is_some() {
+            return false;
+        }
+        let mut channel = self.moving.remove(index);
+        channel.transfer = None;
+        self.offer = Some(channel);
+        true
+    }
+
+    pub(super) fn get_mut(&mut self, id: ChannelId) -> Option<&mut Channel> {
+        self.offer.iter_mut().chain(&mut self.moving).find(|channel| channel.id == id)
+    }
+
+    pub(super) fn flushed(&mut self, id: ChannelId, leg: Leg) {
+        if let Some(channel) = self.get_mut(id) {
+            channel.flushed[leg] = true;
+        }
+    }
+
+    /// Notes the end of a channel; the first report counts.
+    pub(super) fn ended(&mut self, id: ChannelId, report: ChannelReport) {
+        if let Some(channel) = self.get_mut(id) {
+            channel.ended.get_or_insert(report);
+        }
+    }
+
+    /// Whether a channel may still carry data.
+    pub(super) fn is_any_open(&self) -> bool {
+        self.offer.iter().chain(&self.moving).any(|channel| channel.ended.is_none())
+    }
+
+    /// Whether a transfer's channel may still carry data.
+    pub(super) fn is_any_moving(&self) -> bool {
+        self.moving.iter().any(|channel| channel.ended.is_none())
+    }
+
+    /// Whether the server does not have every byte of an upload yet.
+    pub(super) fn is_any_upload_unflushed(&self) -> bool {
+        self.moving.iter().any(Channel::is_unflushed_upload)
+    }
+
+    /// Nothing waits for data any more.
+    pub(super) fn unhold(&mut self, why: Unhold) {
+        for transfer in self.moving.iter_mut().filter_map(Channel::transfer_mut) {
+            transfer.unheld = true;
+            transfer.aborted |= why == Unhold::Aborted;
+        }
+    }
+
+    /// The transfers whose channel came to nothing, with what to say about it.
+    pub(super) fn failures(&self) -> impl Iterator<Item = (ChannelId, Failure)> {
+        self.moving.iter().filter_map(|channel| Some((channel.id, channel.silent_failure()?)))
+    }
+
+    /// Removes the transfers that are over, answer and data, for the log.
+    pub(super) fn take_finished(&mut self, now: Instant) -> impl Iterator<Item = TransferRecord> {
+        let over = |c: &mut Channel| c.ended.is_some() && c.transfer.as_ref().is_none_or(|t| t.answered);
+        self.moving.extract_if(.., over).filter_map(move |channel| {
+            let (report, transfer) = (channel.ended?, channel.transfer?);
+            Some(TransferRecord {
+                verb: transfer.verb,
+                path: transfer.path,
+                code: transfer.code,
+                channel: report,
+                took: now.saturating_duration_since(transfer.began),
+            })
+        })
+    }
+}
