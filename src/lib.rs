@@ -4,4 +4,5 @@ pub mod addr;
 pub mod config;
 pub mod ftp;
 pub mod nat;
+pub mod relay;
 pub mod session;

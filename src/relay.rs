@@ -1,0 +1,5 @@
+//! The shell: sockets, tasks and copying, on tokio. It decides nothing about FTP.
+
+pub mod copy;
+pub mod ports;
+pub mod socket;
