@@ -1,8 +1,113 @@
 //! ftp-alg: a transparent FTP-aware NAT/ALG proxy.
+//!
+//! It stands in front of an FTP server that nobody may change, or in front of clients that nobody may change, reads
+//! the control connection, puts addresses that work in place of those that do not, and carries the data connections
+//! through a few fixed ports.
+//!
+//! ```text
+//!     client ──control──▶ [ client leg | Session | server leg ] ──control──▶ server
+//!     client ◀──data────▶ [ client end |  copy   | server end ] ◀──data────▶ server
+//! ```
+//!
+//! A [`Leg`](addr::Leg) is one of the two control connections; whatever exists twice is configured and coded once per
+//! leg. A data channel has two ends, and an end either *accepts* (we announced an address and wait) or *dials* (the
+//! peer announced one). PASV makes the client end accept, PORT makes it dial; what the server end does follows from
+//! `server.data_mode`. So every combination of modes, families and deployments is one mechanism.
+//!
+//! # Layers
+//!
+//! Imports go down this list only (`tests/tidy.rs` checks it), and bytes go one way through it: bytes → lines →
+//! commands → session → actions → sockets.
+//!
+//! | module | what | pure |
+//! |---|---|---|
+//! | `main`, `cli` | arguments, log, exit codes | |
+//! | [`discover`] | names that are announced, looked up now and again | |
+//! | [`relay`] | the shell: sockets, tasks, copying | |
+//! | [`config`] | `proxy.yaml`, valid by construction | |
+//! | [`session`] | the state machine of one FTP session | yes |
+//! | [`ftp`] | the wire: lines, commands, replies, addresses in them | yes |
+//! | [`nat`] | what to announce, what may be dialled | yes |
+//! | [`addr`] | addresses by the part that they play | yes |
+//!
+//! Pure means: no sockets, no files, no tasks and no clock; `now` is passed in. What goes wrong with FTP middleboxes
+//! goes wrong in their control plane, so that part can be tested at every split point of its input.
+//!
+//! # Threats
+//!
+//! * A client makes us connect to a third party (bounce): only [`Policy::vet`](nat::policy::Policy::vet) makes a
+//!   [`DialTarget`](nat::policy::DialTarget), and nothing else can be dialled.
+//! * A server names a third party: its reply's address is never used, [`Policy::vet_server`](nat::policy::Policy::vet_server).
+//! * Somebody else takes a data connection: a lease in [`relay::ports`] belongs to a port *and* a peer.
+//! * Text that looks like a reply, a web page that looks like a command: see [`session`] and [`ftp`].
+//! * A cut transfer that looks complete: every data socket resets unless it ended well, see [`relay::copy`], and no
+//!   success is passed on before the data, see [`session`].
 
 pub mod addr;
 pub mod config;
+pub mod discover;
 pub mod ftp;
 pub mod nat;
 pub mod relay;
 pub mod session;
+
+use std::io;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use config::Config;
+use relay::{Proxy, StartError};
+
+/// Why [`run`] did not end as it should.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// It could not begin.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The handlers for SIGTERM and SIGINT could not be installed.
+    #[error("cannot handle signals: {0}")]
+    Signals(io::Error),
+}
+
+/// Serves until SIGTERM or SIGINT. Then nobody new is accepted, transfers finish (`timeouts.drain` at most), and a
+/// second signal ends at once. Runs inside a tokio runtime.
+///
+/// # Errors
+/// If it could not begin to serve.
+pub async fn run(config: Config) -> Result<(), RunError> {
+    let mut signals = Signals::install().map_err(RunError::Signals)?;
+    let names = discover::names(&config);
+    discover::resolve(&names).await;
+    let proxy = Proxy::start(config)?;
+    tokio::spawn(discover::refresh(names));
+    signals.next().await;
+    tracing::info!("stopping: transfers may finish, a second signal ends them");
+    proxy.stop();
+    tokio::select! {
+        all = proxy.drained() => {
+            if !all {
+                tracing::warn!("sessions still ran at the end of timeouts.drain; they are cut");
+            }
+        }
+        () = signals.next() => tracing::warn!("second signal: sessions that still run are cut"),
+    }
+    Ok(())
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn install() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

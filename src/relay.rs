@@ -1,5 +1,136 @@
 //! The shell: sockets, tasks and copying, on tokio. It decides nothing about FTP.
+//!
+//! One task accepts on each address ([`listener`]), one task drives each [`Session`](crate::session::Session)
+//! ([`control`]), one task carries each data channel ([`channel`]). They share what is in [`Shared`], and
+//! nothing that needs a lock across an await.
 
+mod accept;
+mod channel;
+mod control;
 pub mod copy;
+mod journal;
+mod listener;
 pub mod ports;
 pub mod socket;
+mod upstream;
+mod wire;
+
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::listener::ListenError;
+use self::ports::{BindError, PortPool, PortRegistry};
+use self::upstream::Connector;
+use crate::addr::PerLeg;
+use crate::config::{Config, DataPorts, LegConfig, Listener};
+use crate::session::Settings;
+
+/// What the sessions of a listener share.
+#[derive(Debug)]
+struct Shared {
+    config: Listener,
+    settings: Arc<Settings>,
+    ports: PerLeg<PortPool>,
+    upstream: Connector,
+    /// Every session and every channel of the process.
+    tasks: TaskTracker,
+    /// Cancelled when the program stops: nothing new is accepted, sessions end at their next boundary.
+    stop: CancellationToken,
+}
+
+/// Why the proxy cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A control address cannot be bound.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// No port of a range can be bound.
+    #[error(transparent)]
+    Ports(#[from] BindError),
+}
+
+/// A proxy with every address bound, which serves until it is told to stop.
+#[derive(Debug)]
+pub struct Proxy {
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    drain: Duration,
+    /// The data ports stay open as long as there are sessions.
+    _registry: PortRegistry,
+}
+
+impl Proxy {
+    /// Binds every control address and every data port, and begins to serve. Runs inside a tokio runtime.
+    ///
+    /// # Errors
+    /// What cannot be bound, with a remedy.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let registry = PortRegistry::bind(&data_ports(&config))?;
+        let own: Vec<_> = config.listeners.iter().flat_map(|listener| listener.bind.clone()).collect();
+        let drain = config.listeners.iter().map(|listener| listener.timeouts.drain).max().unwrap_or_default();
+        let mut bound = Vec::new();
+        for listener in config.listeners {
+            let local: Vec<IpAddr> = listener.bind.iter().map(|addr| addr.ip()).collect();
+            let pool = |leg: &LegConfig| registry.pool(&local, &leg.data_ports);
+            let shared = Arc::new(Shared {
+                settings: Arc::new(settings(&listener)),
+                ports: PerLeg { client: pool(&listener.client), server: pool(&listener.server) },
+                upstream: Connector::new(&listener, own.clone()),
+                tasks: tasks.clone(),
+                stop: stop.clone(),
+                config: listener,
+            });
+            bound.push((listener::bind(&shared)?, shared));
+        }
+        // Only now that everything is bound is anybody served.
+        for (listeners, shared) in bound {
+            for listener in listeners {
+                tokio::spawn(listener::serve(Arc::clone(&shared), listener));
+            }
+        }
+        Ok(Self { tasks, stop, drain, _registry: registry })
+    }
+
+    /// Accepts nobody any more and asks every session to end at its next boundary.
+    pub fn stop(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+    }
+
+    /// Waits until every session has ended, `timeouts.drain` at most; true if they all did. What still runs is
+    /// reset when the runtime ends, so that nothing that was cut looks complete.
+    pub async fn drained(&self) -> bool {
+        tokio::time::timeout(self.drain, self.tasks.wait()).await.is_ok()
+    }
+}
+
+fn settings(listener: &Listener) -> Settings {
+    Settings {
+        data_mode: listener.data_mode,
+        policy: listener.policy,
+        login: listener.timeouts.login,
+        control_idle: listener.timeouts.control_idle,
+        partial_line: listener.timeouts.partial_line,
+        close: listener.timeouts.close,
+    }
+}
+
+/// Every range, on every address on which its listener takes control connections.
+fn data_ports(config: &Config) -> Vec<(IpAddr, RangeInclusive<u16>)> {
+    let of_leg = |listener: &Listener, ports: &DataPorts| match ports {
+        DataPorts::Any => Vec::new(),
+        DataPorts::Range(range) => listener.bind.iter().map(|addr| (addr.ip(), range.clone())).collect(),
+    };
+    config
+        .listeners
+        .iter()
+        .flat_map(|listener| [of_leg(listener, &listener.client.data_ports), of_leg(listener, &listener.server.data_ports)])
+        .flatten()
+        .collect()
+}

@@ -1,0 +1,274 @@
+//! One task per data channel: get both ends, then copy.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use super::Shared;
+use super::control::Endpoints;
+use super::copy::{CopyEnd, Flushed, Moved, copy_counted};
+use super::ports::{Lease, LeaseError, LeaseLost};
+use super::socket;
+use crate::addr::{Announced, Leg, PerLeg};
+use crate::nat::policy::DialTarget;
+use crate::session::{ChannelId, ChannelReport, End, Event};
+
+/// What a session wants of a channel. Dropping the sender closes the channel.
+#[derive(Debug)]
+pub(super) enum Order {
+    Bind(Leg),
+    Dial(Leg, DialTarget),
+}
+
+/// What a channel tells its session.
+#[derive(Debug)]
+pub(super) struct ChannelEvent {
+    id: ChannelId,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    Bound(Leg, Announced),
+    Refused(Leg),
+    Flushed(Leg),
+    Ended(ChannelReport),
+}
+
+impl ChannelEvent {
+    /// The same in the words of the session.
+    pub(super) const fn as_event(&self) -> Event<'static> {
+        let id = self.id;
+        match self.what {
+            What::Bound(leg, at) => Event::PortBound { id, leg, at },
+            What::Refused(leg) => Event::PortRefused { id, leg },
+            What::Flushed(leg) => Event::ChannelFlushed { id, leg },
+            What::Ended(report) => Event::ChannelEnded { id, report },
+        }
+    }
+
+    /// The channel that is over.
+    pub(super) const fn ended(&self) -> Option<ChannelId> {
+        match self.what {
+            What::Ended(_) => Some(self.id),
+            What::Bound(..) | What::Refused(_) | What::Flushed(_) => None,
+        }
+    }
+}
+
+/// Starts the task of a channel.
+pub(super) fn open(
+    id: ChannelId,
+    endpoints: Endpoints,
+    shared: &Arc<Shared>,
+    events: UnboundedSender<ChannelEvent>,
+) -> UnboundedSender<Order> {
+    let (orders, inbox) = unbounded_channel();
+    let channel = Channel {
+        id,
+        endpoints,
+        shared: Arc::clone(shared),
+        events,
+        steps: PerLeg::default(),
+        targets: PerLeg::default(),
+        streams: PerLeg::default(),
+    };
+    shared.tasks.spawn(channel.run(inbox));
+    orders
+}
+
+/// Something that one end waits for.
+type Step = Pin<Box<dyn Future<Output = Stepped> + Send>>;
+
+enum Stepped {
+    Leased(Result<Lease, LeaseError>),
+    Accepted(Result<TcpStream, LeaseLost>),
+    Dialled(io::Result<TcpStream>),
+}
+
+struct Channel {
+    id: ChannelId,
+    endpoints: Endpoints,
+    shared: Arc<Shared>,
+    events: UnboundedSender<ChannelEvent>,
+    steps: PerLeg<Option<Step>>,
+    /// Where an end will be dialled once the other end has its peer.
+    targets: PerLeg<Option<DialTarget>>,
+    streams: PerLeg<Option<TcpStream>>,
+}
+
+impl Channel {
+    async fn run(mut self, mut orders: UnboundedReceiver<Order>) {
+        let report = match self.connect(&mut orders).await {
+            Ok((client, server)) => {
+                let (id, events, idle) = (self.id, self.events.clone(), self.shared.config.timeouts.data_idle);
+                let flushed = |leg| tell(&events, id, What::Flushed(leg));
+                copy(client, server, idle, flushed, &mut orders).await
+            }
+            Err(end) => ChannelReport { end, up: 0, down: 0 },
+        };
+        // What is left of the ends goes before the session hears of the end.
+        self.steps = PerLeg::default();
+        self.streams = PerLeg::default();
+        self.tell(What::Ended(report));
+    }
+
+    fn tell(&self, what: What) {
+        tell(&self.events, self.id, what);
+    }
+
+    /// Gets both ends connected, in whatever order orders and peers come.
+    async fn connect(&mut self, orders: &mut UnboundedReceiver<Order>) -> Result<(TcpStream, TcpStream), End> {
+        loop {
+            match (self.streams.client.take(), self.streams.server.take()) {
+                (Some(client), Some(server)) => return Ok((client, server)),
+                (client, server) => self.streams = PerLeg { client, server },
+            }
+            let (leg, stepped) = tokio::select! {
+                order = orders.recv() => {
+                    match order.ok_or(End::Closed)? {
+                        Order::Bind(leg) => self.steps[leg] = Some(self.lease(leg)),
+                        Order::Dial(leg, target) => {
+                            self.targets[leg] = Some(target);
+                            self.dial_if_due(leg);
+                        }
+                    }
+                    continue;
+                }
+                stepped = step(&mut self.steps.client) => (Leg::Client, stepped),
+                stepped = step(&mut self.steps.server) => (Leg::Server, stepped),
+            };
+            self.steps[leg] = None;
+            self.stepped(leg, stepped)?;
+        }
+    }
+
+    fn stepped(&mut self, leg: Leg, stepped: Stepped) -> Result<(), End> {
+        match stepped {
+            Stepped::Leased(lease) => match self.announced(leg, lease) {
+                Some((lease, at)) => {
+                    self.steps[leg] = Some(accept(lease));
+                    self.tell(What::Bound(leg, at));
+                }
+                None => self.tell(What::Refused(leg)),
+            },
+            Stepped::Accepted(accepted) => {
+                self.streams[leg] = Some(accepted.map_err(|_| End::NeverConnected(leg))?);
+                self.dial_if_due(leg.other());
+            }
+            Stepped::Dialled(dialled) => {
+                let stream = dialled.map_err(|error| {
+                    tracing::debug!(%leg, %error, "data connection failed");
+                    End::DialFailed(leg)
+                })?;
+                socket::prepare_data(&stream).map_err(|_| End::Reset(leg))?;
+                self.streams[leg] = Some(stream);
+                self.dial_if_due(leg.other());
+            }
+        }
+        Ok(())
+    }
+
+    fn lease(&self, leg: Leg) -> Step {
+        let pool = self.shared.ports[leg].clone();
+        let (local, peer) = (self.endpoints[leg].local.ip(), self.endpoints[leg].peer.ip());
+        let wait = self.shared.config.timeouts.port_wait;
+        Box::pin(async move { Stepped::Leased(pool.lease(local, peer, wait).await) })
+    }
+
+    /// What to tell the peer of a leg that has got a port.
+    fn announced(&self, leg: Leg, lease: Result<Lease, LeaseError>) -> Option<(Lease, Announced)> {
+        let listener = &self.shared.config.name;
+        let peer = self.endpoints[leg].peer.ip();
+        let lease = lease.inspect_err(|error| tracing::warn!(%listener, %leg, %peer, %error, "no data port")).ok()?;
+        let map = match leg {
+            Leg::Client => &self.shared.config.client.address_map,
+            Leg::Server => &self.shared.config.server.address_map,
+        };
+        let at = map.announce(peer, self.endpoints[leg].local.ip(), lease.port());
+        if at.is_none() {
+            tracing::warn!(%listener, %leg, %peer, "the address map has no address for this peer yet");
+        }
+        Some((lease, at?))
+    }
+
+    /// Dials an end that has its target, unless the other end still waits for its peer.
+    fn dial_if_due(&mut self, leg: Leg) {
+        let other_waits = self.steps[leg.other()].is_some() && self.targets[leg.other()].is_none();
+        if other_waits || self.steps[leg].is_some() || self.streams[leg].is_some() {
+            return;
+        }
+        if let Some(target) = self.targets[leg] {
+            self.steps[leg] = Some(self.dial(leg, target));
+        }
+    }
+
+    fn dial(&self, leg: Leg, target: DialTarget) -> Step {
+        let source = self.endpoints[leg].local.ip();
+        let timeouts = self.shared.config.timeouts;
+        let (target, client, server) = (target.addr(), timeouts.connect_client, timeouts.connect_server);
+        Box::pin(async move {
+            Stepped::Dialled(match leg {
+                // commons-net compares the data connection's address with the control connection's.
+                Leg::Client => socket::connect(target, Some(source), client).await,
+                // So does IIS.
+                Leg::Server => socket::connect_same_source(target, source, server).await,
+            })
+        })
+    }
+
+}
+
+/// Copies until both ends are done, or the session lets go of the channel.
+async fn copy(
+    client: TcpStream,
+    server: TcpStream,
+    idle: Duration,
+    mut flushed: impl FnMut(Leg),
+    orders: &mut UnboundedReceiver<Order>,
+) -> ChannelReport {
+    let moved = Moved::default();
+    let copied = tokio::select! {
+        copied = copy_counted(client, server, idle, &moved, |Flushed(leg)| flushed(leg)) => copied,
+        () = closed(orders) => {
+            let (up, down) = (moved.up.load(Ordering::Relaxed), moved.down.load(Ordering::Relaxed));
+            return ChannelReport { end: End::Closed, up, down };
+        }
+    };
+    let end = match copied.end {
+        CopyEnd::Complete => End::Complete,
+        CopyEnd::Reset(leg) => End::Reset(leg),
+        CopyEnd::Idle => End::Idle,
+    };
+    ChannelReport { end, up: copied.up, down: copied.down }
+}
+
+/// A session that is gone needs no news.
+fn tell(events: &UnboundedSender<ChannelEvent>, id: ChannelId, what: What) {
+    if events.send(ChannelEvent { id, what }).is_err() {
+        tracing::trace!("channel outlived its session");
+    }
+}
+
+/// The next step of an end; one that waits for nothing never steps.
+async fn step(step: &mut Option<Step>) -> Stepped {
+    match step {
+        Some(step) => step.await,
+        None => std::future::pending().await,
+    }
+}
+
+fn accept(mut lease: Lease) -> Step {
+    Box::pin(async move { Stepped::Accepted(lease.accept().await) })
+}
+
+/// Returns once the session has let go of the channel.
+async fn closed(orders: &mut UnboundedReceiver<Order>) {
+    while orders.recv().await.is_some() {}
+}

@@ -1,0 +1,294 @@
+//! One task per session: pump bytes between two sockets and the [`Session`], and carry out its actions.
+
+use std::io;
+use std::net::SocketAddr;
+use std::ops::Index;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::net::TcpStream;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use super::Shared;
+use super::channel::{self, ChannelEvent, Order};
+use super::journal::Journal;
+use super::wire::{Batching, Received, Wire};
+use crate::addr::{Leg, canonical};
+use crate::session::{Action, ChannelId, Event, Reason, Session};
+
+/// As much as is read at once: a FEAT reply, or a screenful of pipelined commands. On the stack.
+const READ_SIZE: usize = 4096;
+
+/// The addresses of a control connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Endpoint {
+    pub(super) peer: SocketAddr,
+    pub(super) local: SocketAddr,
+}
+
+/// The addresses of both.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Endpoints {
+    client: Endpoint,
+    server: Endpoint,
+}
+
+impl Index<Leg> for Endpoints {
+    type Output = Endpoint;
+    fn index(&self, leg: Leg) -> &Endpoint {
+        match leg {
+            Leg::Client => &self.client,
+            Leg::Server => &self.server,
+        }
+    }
+}
+
+/// Serves one client from its connect to its end.
+pub(super) async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
+    let journal = Journal::open(&shared.config.name, peer);
+    match Control::new(shared, stream, journal) {
+        Ok(control) => control.run().await,
+        // Gone before it began: a scanner, or a load balancer's probe.
+        Err(error) => tracing::debug!(%peer, %error, "client left at once"),
+    }
+}
+
+struct Control {
+    shared: Arc<Shared>,
+    session: Session,
+    journal: Journal,
+    client: Wire,
+    client_at: Endpoint,
+    server: Option<(Wire, Endpoint)>,
+    channels: Channels,
+    closed: Option<Reason>,
+}
+
+/// The channels of a session, as far as the shell must know them. An idle session has no mailbox.
+#[derive(Default)]
+struct Channels {
+    open: Vec<(ChannelId, UnboundedSender<Order>)>,
+    mailbox: Option<(UnboundedSender<ChannelEvent>, UnboundedReceiver<ChannelEvent>)>,
+}
+
+impl Channels {
+    async fn event(&mut self) -> Option<ChannelEvent> {
+        match &mut self.mailbox {
+            Some((_, events)) => events.recv().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn ended(&mut self, id: ChannelId) {
+        self.open.retain(|(open, _)| *open != id);
+        // A channel that was closed may still report: its mailbox goes with the last of all.
+        if self.open.is_empty() && self.mailbox.as_ref().is_some_and(|(sender, _)| sender.strong_count() == 1) {
+            self.mailbox = None;
+        }
+    }
+}
+
+/// What woke the task.
+enum Woken {
+    /// A leg can be read or written; the flag says whether it may be read.
+    Leg(Leg, io::Result<()>, bool),
+    Connected(io::Result<TcpStream>),
+    Channel(Option<ChannelEvent>),
+    Time,
+    Drain,
+}
+
+impl Control {
+    fn new(shared: Arc<Shared>, stream: TcpStream, journal: Journal) -> io::Result<Self> {
+        let client = Wire::new(stream, Batching::Together)?;
+        let client_at = Endpoint { peer: canonical(client.peer_addr()?), local: canonical(client.local_addr()?) };
+        let session = Session::new(Arc::clone(&shared.settings), client_at.peer, Instant::now());
+        Ok(Self { shared, session, journal, client, client_at, server: None, channels: Channels::default(), closed: None })
+    }
+
+    async fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        let mut connecting = pin!(shared.upstream.connect());
+        let mut sleep = pin!(tokio::time::sleep_until(Instant::now().into()));
+        let mut draining = false;
+        let why = loop {
+            self.carry_out();
+            if let Some(why) = self.closed {
+                break why;
+            }
+            let deadline = self.session.poll_timeout();
+            if let Some(at) = deadline
+                && sleep.deadline() != at.into()
+            {
+                sleep.as_mut().reset(at.into());
+            }
+            let read_client = self.session.wants_bytes(Leg::Client) && self.has_room(Leg::Server);
+            let read_server = self.session.wants_bytes(Leg::Server) && self.has_room(Leg::Client);
+            let woken = tokio::select! {
+                ready = self.client.ready(read_client) => Woken::Leg(Leg::Client, ready, read_client),
+                ready = ready_if_there(self.server.as_mut(), read_server) => Woken::Leg(Leg::Server, ready, read_server),
+                event = self.channels.event() => Woken::Channel(event),
+                connected = &mut connecting, if self.server.is_none() => Woken::Connected(connected),
+                () = &mut sleep, if deadline.is_some() => Woken::Time,
+                () = shared.stop.cancelled(), if !draining => Woken::Drain,
+            };
+            match woken {
+                Woken::Leg(leg, Ok(()), read) => self.serve_leg(leg, read),
+                Woken::Leg(leg, Err(_), _) => self.handle(Event::Reset { leg }),
+                Woken::Channel(event) => self.channel_event(event),
+                Woken::Connected(connected) => self.connected(connected),
+                Woken::Time => self.session.handle_timeout(Instant::now()),
+                Woken::Drain => {
+                    draining = true;
+                    self.handle(Event::Drain);
+                }
+            }
+        };
+        self.end(why).await;
+    }
+
+    fn handle(&mut self, event: Event<'_>) {
+        self.session.handle(event, Instant::now());
+    }
+
+    fn has_room(&self, leg: Leg) -> bool {
+        match leg {
+            Leg::Client => self.client.has_room(),
+            Leg::Server => self.server.as_ref().is_none_or(|(wire, _)| wire.has_room()),
+        }
+    }
+
+    fn wire(&mut self, leg: Leg) -> Option<&mut Wire> {
+        match leg {
+            Leg::Client => Some(&mut self.client),
+            Leg::Server => self.server.as_mut().map(|(wire, _)| wire),
+        }
+    }
+
+    fn connected(&mut self, connected: io::Result<TcpStream>) {
+        let prepared = connected.and_then(|stream| {
+            let wire = Wire::new(stream, Batching::OneByOne)?;
+            let at = Endpoint { peer: canonical(wire.peer_addr()?), local: canonical(wire.local_addr()?) };
+            Ok((wire, at))
+        });
+        match prepared {
+            Ok((wire, at)) => {
+                self.server = Some((wire, at));
+                self.handle(Event::ServerReady { peer: at.peer, local: at.local });
+            }
+            Err(error) => {
+                self.journal.upstream_failed(&self.shared.upstream, &error);
+                self.handle(Event::ServerFailed);
+            }
+        }
+    }
+
+    /// Something can be done on a leg: write what is queued, and read once.
+    fn serve_leg(&mut self, leg: Leg, read: bool) {
+        let Some(wire) = self.wire(leg) else { return };
+        if wire.flush().is_err() || wire.has_failed() {
+            return self.handle(Event::Reset { leg });
+        }
+        if !read {
+            return;
+        }
+        let mut buffer = [0; READ_SIZE];
+        match wire.read(&mut buffer) {
+            Received::Bytes { count, urgent } => {
+                if leg == Leg::Server {
+                    self.shared.upstream.greeted();
+                }
+                self.handle(Event::Bytes { leg, data: &buffer[..count], urgent });
+            }
+            Received::Eof => self.handle(Event::Eof { leg }),
+            Received::Reset => self.handle(Event::Reset { leg }),
+            Received::Nothing => {}
+        }
+    }
+
+    fn channel_event(&mut self, event: Option<ChannelEvent>) {
+        let Some(event) = event else { return };
+        if let Some(id) = event.ended() {
+            self.channels.ended(id);
+        }
+        self.handle(event.as_event());
+    }
+
+    /// Carries out what the session wants, until it wants nothing more.
+    fn carry_out(&mut self) {
+        loop {
+            while let Some(action) = self.session.next_action() {
+                self.act(action);
+            }
+            // A reset that shows in writing is one more event, and may lead to more actions.
+            let failed = [Leg::Client, Leg::Server].into_iter().find(|leg| self.wire(*leg).is_some_and(|w| w.flush().is_err()));
+            match failed {
+                Some(leg) if self.closed.is_none() => self.handle(Event::Reset { leg }),
+                _ => return,
+            }
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Write { leg, data, urgent } => {
+                if let Some(wire) = self.wire(leg) {
+                    wire.send(data, urgent);
+                }
+            }
+            Action::Shutdown { leg } => {
+                if let Some(wire) = self.wire(leg) {
+                    wire.shutdown();
+                }
+            }
+            Action::Bind { id, leg } => self.order(id, Order::Bind(leg)),
+            Action::Dial { id, leg, target } => self.order(id, Order::Dial(leg, target)),
+            // The channel's task sees that its orders have ended.
+            Action::CloseChannel { id } => self.channels.open.retain(|(open, _)| *open != id),
+            Action::Transferred(record) => self.journal.transferred(self.session.user(), &record),
+            Action::Notice(notice) => self.journal.notice(&notice),
+            Action::Close { why } => self.closed = Some(why),
+        }
+    }
+
+    fn order(&mut self, id: ChannelId, order: Order) {
+        let Some((_, server)) = &self.server else { return };
+        let endpoints = Endpoints { client: self.client_at, server: *server };
+        let index = self.channels.open.iter().position(|(open, _)| *open == id).unwrap_or_else(|| {
+            let (events, _) = self.channels.mailbox.get_or_insert_with(unbounded_channel);
+            self.channels.open.push((id, channel::open(id, endpoints, &self.shared, events.clone())));
+            self.channels.open.len() - 1
+        });
+        if self.channels.open[index].1.send(order).is_err() {
+            tracing::trace!("channel ended before its order came");
+        }
+    }
+
+    async fn end(self, why: Reason) {
+        self.journal.close(self.session.user(), why);
+        if why == Reason::ServerClosedBeforeGreeting {
+            self.shared.upstream.hung_up();
+        }
+        // What still runs is cut, and looks cut.
+        drop(self.channels);
+        if why.is_abrupt() {
+            // Zero linger: both peers see a reset.
+            return;
+        }
+        let limit = self.shared.config.timeouts.close;
+        let server = async {
+            if let Some((wire, _)) = self.server {
+                wire.finish(limit).await;
+            }
+        };
+        tokio::join!(self.client.finish(limit), server);
+    }
+}
+
+async fn ready_if_there(server: Option<&mut (Wire, Endpoint)>, read: bool) -> io::Result<()> {
+    match server {
+        Some((wire, _)) => wire.ready(read).await,
+        None => std::future::pending().await,
+    }
+}

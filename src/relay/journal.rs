@@ -1,0 +1,124 @@
+//! What the log says of a session: one line for each transfer, one at its end. Never a password, never the
+//! contents of a file.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use crate::session::{Notice, Reason, TransferRecord};
+
+use super::upstream::Connector;
+
+static SESSIONS: AtomicU64 = AtomicU64::new(1);
+
+/// The log of one session.
+#[derive(Debug)]
+pub(super) struct Journal {
+    listener: String,
+    session: u64,
+    client: SocketAddr,
+    began: Instant,
+    transfers: u64,
+}
+
+impl Journal {
+    pub(super) fn open(listener: &str, client: SocketAddr) -> Self {
+        let session = SESSIONS.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(%listener, session, %client, "session began");
+        Self { listener: listener.to_owned(), session, client, began: Instant::now(), transfers: 0 }
+    }
+
+    pub(super) fn transferred(&mut self, user: Option<&[u8]>, record: &TransferRecord) {
+        self.transfers += 1;
+        let verb = record.verb.map_or("-", |verb| verb.as_str());
+        tracing::info!(
+            listener = %self.listener,
+            session = self.session,
+            client = %self.client,
+            user = %Escaped(user.unwrap_or_default()),
+            verb,
+            path = %Escaped(&record.path),
+            bytes_up = record.channel.up,
+            bytes_down = record.channel.down,
+            seconds = record.took.as_secs_f64(),
+            code = record.code,
+            outcome = %record.channel.end,
+            "transfer"
+        );
+    }
+
+    pub(super) fn notice(&self, notice: &Notice) {
+        let (listener, session, client) = (&self.listener, self.session, self.client);
+        match notice {
+            Notice::UnsolicitedPassive => {
+                tracing::warn!(%listener, session, %client, "the server sent a 227 or 229 that nobody asked for; left as it was");
+            }
+            Notice::Refused(refusal) => tracing::warn!(%listener, session, %client, %refusal, "PORT refused"),
+            Notice::ServerPort(refusal) => {
+                tracing::warn!(%listener, session, %client, %refusal, "the server's passive port is not dialled");
+            }
+            Notice::PassiveUnanswered => {
+                tracing::warn!(%listener, session, %client, "the server did not answer PASV or EPSV");
+            }
+        }
+    }
+
+    pub(super) fn upstream_failed(&self, upstream: &Connector, error: &io::Error) {
+        let (listener, session, client) = (&self.listener, self.session, self.client);
+        tracing::warn!(%listener, session, %client, %upstream, %error, "cannot reach the FTP server");
+    }
+
+    pub(super) fn close(&self, user: Option<&[u8]>, why: Reason) {
+        tracing::info!(
+            listener = %self.listener,
+            session = self.session,
+            client = %self.client,
+            user = %Escaped(user.unwrap_or_default()),
+            transfers = self.transfers,
+            seconds = self.began.elapsed().as_secs_f64(),
+            outcome = %why,
+            "session"
+        );
+    }
+}
+
+/// Bytes off the wire, fit for a log: control characters escaped, what is not UTF-8 as `\xNN`, and no longer
+/// than OpenBSD ftp-proxy logs (`MAX_LOGLINE`).
+struct Escaped<'a>(&'a [u8]);
+
+const MAX_LOGGED: usize = 300;
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = &self.0[..self.0.len().min(MAX_LOGGED)];
+        for chunk in shown.utf8_chunks() {
+            for letter in chunk.valid().chars() {
+                if letter.is_control() || letter == '\\' {
+                    write!(f, "{}", letter.escape_default())?;
+                } else {
+                    write!(f, "{letter}")?;
+                }
+            }
+            write!(f, "{}", chunk.invalid().escape_ascii())?;
+        }
+        if shown.len() < self.0.len() { f.write_str("…") } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sec_29_what_a_peer_sent_cannot_forge_or_flood_the_log() {
+        assert_eq!(Escaped(b"a\r\n\x1b[2J\x07").to_string(), r"a\r\n\u{1b}[2J\u{7}");
+        assert_eq!(Escaped("späte Löhne.csv".as_bytes()).to_string(), "späte Löhne.csv");
+        assert_eq!(Escaped(b"\xd6\xd0").to_string(), r"\xd6\xd0");
+        assert_eq!(Escaped(b"a\\n").to_string(), r"a\\n");
+        let long = Escaped(&[b'x'; 5000]).to_string();
+        assert_eq!(long.chars().count(), MAX_LOGGED + 1);
+        assert!(long.ends_with('…'));
+    }
+}

@@ -1,0 +1,175 @@
+//! Connecting to the FTP server: paced, bounded, and with an eye on a server that bans us.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use super::socket;
+use crate::config::{Listener, Upstream};
+
+/// Control connections to one server that may be under way at once: half of IIS' listen backlog of 60, which
+/// others use as well.
+const MAX_UNDER_WAY: usize = 30;
+
+/// So many hang-ups in a row before a greeting are no accident.
+const SUSPICIOUS: u32 = 3;
+
+/// The way to a listener's FTP server.
+#[derive(Debug)]
+pub(super) struct Connector {
+    listener: String,
+    upstream: Upstream,
+    timeout: Duration,
+    under_way: Semaphore,
+    pace: Option<Pace>,
+    /// The last addresses that the name resolved to.
+    resolved: Mutex<Vec<SocketAddr>>,
+    /// Where we listen ourselves.
+    own: Vec<SocketAddr>,
+    hang_ups: AtomicU32,
+}
+
+/// One connect each `interval`.
+#[derive(Debug)]
+struct Pace {
+    interval: Duration,
+    next: Mutex<Instant>,
+}
+
+impl Pace {
+    /// Waits for this connect's turn, in the order of the calls.
+    async fn turn(&self) {
+        let turn = {
+            let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+            let turn = (*next).max(Instant::now());
+            *next = turn + self.interval;
+            turn
+        };
+        tokio::time::sleep_until(turn).await;
+    }
+}
+
+impl Connector {
+    /// `own`: every address on which this process accepts control connections.
+    pub(super) fn new(listener: &Listener, own: Vec<SocketAddr>) -> Self {
+        let pace = listener.limits.connects_per_second.map(|rate| Pace {
+            interval: Duration::from_secs(1) / rate.get(),
+            next: Mutex::new(Instant::now()),
+        });
+        Self {
+            listener: listener.name.clone(),
+            upstream: listener.upstream.clone(),
+            timeout: listener.timeouts.connect_server,
+            under_way: Semaphore::new(MAX_UNDER_WAY),
+            pace,
+            resolved: Mutex::default(),
+            own,
+            hang_ups: AtomicU32::new(0),
+        }
+    }
+
+    /// A control connection to the server. Waits for its turn without limit, the session's login timer bounds
+    /// that; `timeouts.connect_server` counts from there.
+    pub(super) async fn connect(&self) -> io::Result<TcpStream> {
+        let _permit = self.under_way.acquire().await.map_err(io::Error::other)?;
+        if let Some(pace) = &self.pace {
+            pace.turn().await;
+        }
+        let connecting = async {
+            let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+            for target in self.targets().await? {
+                if is_own(&self.own, target) {
+                    last = io::Error::other("the upstream is one of our own listeners");
+                    continue;
+                }
+                match socket::connect(target, None, self.timeout).await {
+                    Ok(stream) => return Ok(stream),
+                    Err(error) => last = error,
+                }
+            }
+            Err(last)
+        };
+        tokio::time::timeout(self.timeout, connecting).await.map_err(|_| io::ErrorKind::TimedOut)?
+    }
+
+    /// A name is resolved anew for each session; while that fails, its last addresses serve on.
+    async fn targets(&self) -> io::Result<Vec<SocketAddr>> {
+        let (host, port) = match &self.upstream {
+            Upstream::Address(addr) => return Ok(vec![*addr]),
+            Upstream::Name { host, port } => (host.as_str(), *port),
+        };
+        let found = tokio::net::lookup_host((host, port)).await.map(Iterator::collect::<Vec<_>>);
+        let mut last = self.resolved.lock().unwrap_or_else(PoisonError::into_inner);
+        match found {
+            Ok(found) if !found.is_empty() => last.clone_from(&found),
+            Err(error) if last.is_empty() => return Err(error),
+            Ok(_) => {}
+            Err(error) => tracing::warn!(listener = self.listener, %host, %error, "cannot resolve, using the last addresses"),
+        }
+        Ok(last.clone())
+    }
+
+    /// The server has sent something.
+    pub(super) fn greeted(&self) {
+        if self.hang_ups.load(Ordering::Relaxed) != 0 {
+            self.hang_ups.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// The server has closed a connection without a word.
+    pub(super) fn hung_up(&self) {
+        if self.hang_ups.fetch_add(1, Ordering::Relaxed) + 1 == SUSPICIOUS {
+            tracing::error!(
+                listener = self.listener,
+                upstream = %self.upstream,
+                "the FTP server closed {SUSPICIOUS} connections in a row before greeting: it seems to ban this proxy's \
+                 address, which to the server is every client's; exempt it there (IIS: IP Address and Domain \
+                 Restrictions, Logon Attempt Restrictions; Serv-U: Limits & Settings, IP Access, anti-hammering)"
+            );
+        }
+    }
+}
+
+impl fmt::Display for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.upstream.fmt(f)
+    }
+}
+
+/// Whether connecting there would come back to us, and so on without end.
+fn is_own(own: &[SocketAddr], target: SocketAddr) -> bool {
+    let same_host = |ip: IpAddr| ip == target.ip() || (ip.is_unspecified() && target.ip().is_loopback());
+    own.iter().any(|addr| addr.port() == target.port() && same_host(addr.ip()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sec_03_a_target_that_is_our_own_listener_is_recognised() {
+        let own: Vec<SocketAddr> = vec!["0.0.0.0:21".parse().unwrap(), "10.0.0.1:2121".parse().unwrap()];
+        let is = |target: &str| is_own(&own, target.parse().unwrap());
+        assert!(is("127.0.0.1:21"));
+        assert!(is("10.0.0.1:2121"));
+        assert!(!is("10.0.0.2:2121"));
+        assert!(!is("172.16.0.20:21"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rel_27_connects_are_paced_in_order() {
+        let pace = Pace { interval: Duration::from_millis(100), next: Mutex::new(Instant::now()) };
+        let start = Instant::now();
+        for turn in 0..5 {
+            pace.turn().await;
+            assert_eq!(start.elapsed().as_millis(), turn * 100);
+        }
+    }
+}

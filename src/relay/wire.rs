@@ -1,0 +1,240 @@
+//! One control connection as the shell sees it: a socket, and what waits to be written to it.
+//!
+//! No buffer is kept for reading: [`read`](Wire::read) takes one from the caller's stack, when there is
+//! something to read. [`AsyncFd`] instead of [`TcpStream`], since that does not report urgent data.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use socket2::SockRef;
+use tokio::io::unix::AsyncFd;
+use tokio::io::{Interest, Ready};
+use tokio::net::TcpStream;
+
+use super::socket;
+
+/// With so much unwritten, no more is read from the other leg. Twice what a session lets through at once.
+const HIGH_WATER: usize = 64 * 1024;
+
+/// Lines that go out in one system call. Linux takes 1,024 (`IOV_MAX`); a screenful is enough for banners.
+const MAX_BATCH: usize = 32;
+
+/// Registers a socket with the runtime.
+fn watch(stream: std::net::TcpStream, interest: Interest) -> io::Result<AsyncFd<std::net::TcpStream>> {
+    #[expect(
+        deprecated,
+        reason = "deprecated for types that may not own their descriptor; `TcpStream` does, and the replacement is unsafe"
+    )]
+    AsyncFd::with_interest(stream, interest)
+}
+
+/// How lines are put together on their way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Batching {
+    /// As many as there are at once: replies.
+    Together,
+    /// One by one: commands. Muddleftpd answers `500 Only one command at a time.` to two in one segment.
+    OneByOne,
+}
+
+/// What a read found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Received {
+    /// So many bytes; `urgent`: urgent data is among them, or just before or after them.
+    Bytes { count: usize, urgent: bool },
+    /// Nothing for now.
+    Nothing,
+    /// The peer has closed its direction.
+    Eof,
+    /// The connection has failed.
+    Reset,
+}
+
+#[derive(Debug)]
+struct Chunk {
+    data: Bytes,
+    urgent: bool,
+}
+
+/// Our direction of the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outgoing {
+    Open,
+    /// FIN follows what is queued.
+    Closing,
+    Closed,
+}
+
+#[derive(Debug)]
+pub(super) struct Wire {
+    io: AsyncFd<std::net::TcpStream>,
+    /// What epoll reported and no read or write has found to be over yet. Its events are edges: none comes
+    /// again for bytes that were left in the socket.
+    ready: Ready,
+    queue: VecDeque<Chunk>,
+    queued: usize,
+    outgoing: Outgoing,
+    batching: Batching,
+}
+
+impl Wire {
+    /// Takes a connection over and sets its options.
+    pub(super) fn new(stream: TcpStream, batching: Batching) -> io::Result<Self> {
+        socket::prepare_control(&stream)?;
+        let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
+        let io = watch(stream.into_std()?, interest)?;
+        Ok(Self { io, ready: Ready::EMPTY, queue: VecDeque::new(), queued: 0, outgoing: Outgoing::Open, batching })
+    }
+
+    pub(super) fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.io.get_ref().peer_addr()
+    }
+
+    pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.io.get_ref().local_addr()
+    }
+
+    /// Whether more should be written to this leg.
+    pub(super) fn has_room(&self) -> bool {
+        self.queued < HIGH_WATER
+    }
+
+    /// Waits until there is something to do: to read, if `read` says so, to write, if something is queued; a
+    /// failed connection always shows. Cancel safe.
+    pub(super) async fn ready(&mut self, read: bool) -> io::Result<()> {
+        let mut interest = Interest::ERROR;
+        if read {
+            interest |= Interest::READABLE | Interest::PRIORITY;
+        }
+        if !self.queue.is_empty() {
+            interest |= Interest::WRITABLE;
+        }
+        while !self.is_ready(read) {
+            let mut guard = self.io.ready(interest).await?;
+            self.ready |= guard.ready();
+            guard.clear_ready();
+        }
+        Ok(())
+    }
+
+    fn is_ready(&self, read: bool) -> bool {
+        self.ready.is_error()
+            || (read && (self.ready.is_readable() || self.ready.is_priority()))
+            || (!self.queue.is_empty() && self.ready.is_writable())
+    }
+
+    /// Whether the connection has failed.
+    pub(super) fn has_failed(&mut self) -> bool {
+        let reported = self.ready.is_error();
+        self.ready = self.ready - Ready::ERROR;
+        reported && !matches!(self.io.get_ref().take_error(), Ok(None))
+    }
+
+    /// Queues bytes; `urgent`: the last of them as urgent data. Dropped after [`shutdown`](Self::shutdown).
+    pub(super) fn send(&mut self, data: Bytes, urgent: bool) {
+        if self.outgoing == Outgoing::Open && !data.is_empty() {
+            self.queued += data.len();
+            self.queue.push_back(Chunk { data, urgent });
+        }
+    }
+
+    /// FIN after what is queued.
+    pub(super) fn shutdown(&mut self) {
+        if self.outgoing == Outgoing::Open {
+            self.outgoing = Outgoing::Closing;
+        }
+    }
+
+    /// Writes as much as the socket takes. `Ok(false)`: it is full.
+    pub(super) fn flush(&mut self) -> io::Result<bool> {
+        while !self.queue.is_empty() {
+            match self.write_some() {
+                Ok(written) => self.consume(written),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.ready = self.ready - Ready::WRITABLE;
+                    return Ok(false);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if self.outgoing == Outgoing::Closing {
+            self.outgoing = Outgoing::Closed;
+            self.io.get_ref().shutdown(Shutdown::Write)?;
+        }
+        Ok(true)
+    }
+
+    fn write_some(&self) -> io::Result<usize> {
+        let mut stream = self.io.get_ref();
+        match self.queue.front() {
+            Some(chunk) if chunk.urgent => SockRef::from(stream).send_out_of_band(&chunk.data),
+            Some(chunk) if self.batching == Batching::OneByOne => stream.write(&chunk.data),
+            _ => {
+                let mut slices = [IoSlice::new(&[]); MAX_BATCH];
+                let plain = self.queue.iter().take_while(|chunk| !chunk.urgent);
+                let count = slices.iter_mut().zip(plain).map(|(slice, chunk)| *slice = IoSlice::new(&chunk.data)).count();
+                stream.write_vectored(&slices[..count])
+            }
+        }
+    }
+
+    fn consume(&mut self, mut written: usize) {
+        self.queued -= written;
+        while let Some(chunk) = self.queue.front_mut() {
+            if written < chunk.data.len() {
+                return chunk.data.advance(written);
+            }
+            written -= chunk.data.len();
+            self.queue.pop_front();
+        }
+        // An idle session keeps no room for the burst that it once had.
+        self.queue.shrink_to_fit();
+    }
+
+    /// Reads once, in the order of arrival, urgent data included.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Received {
+        loop {
+            return match self.io.get_ref().read(buffer) {
+                Ok(0) => Received::Eof,
+                Ok(count) => {
+                    let urgent = self.ready.is_priority();
+                    // A short read has emptied the socket, which saves asking again; unless a FIN or the urgent
+                    // mark ended it, at which Linux stops reading.
+                    if count < buffer.len() && !urgent && !self.ready.is_read_closed() {
+                        self.ready = self.ready - Ready::READABLE;
+                    }
+                    Received::Bytes { count, urgent }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.ready = self.ready - Ready::READABLE - Ready::PRIORITY;
+                    Received::Nothing
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => Received::Reset,
+            };
+        }
+    }
+
+    /// Closes in good order: what is queued, FIN, and then whatever the peer still sends is read away, since
+    /// closing with unread bytes would be a reset that takes our last reply with it.
+    pub(super) async fn finish(mut self, limit: Duration) {
+        self.shutdown();
+        if SockRef::from(self.io.get_ref()).set_linger(None).is_ok() {
+            // After the limit the rest is the kernel's to deliver.
+            let _ended_in_time = tokio::time::timeout(limit, self.drain()).await.is_ok();
+        }
+    }
+
+    async fn drain(&mut self) {
+        let mut buffer = [0; 512];
+        while self.flush().is_ok() && self.ready(true).await.is_ok() && !self.has_failed() {
+            if matches!(self.read(&mut buffer), Received::Eof | Received::Reset) {
+                return;
+            }
+        }
+    }
+}
