@@ -345,3 +345,87 @@ pub(super) fn trim_end(line: &[u8]) -> &[u8] {
     let end = line.iter().rposition(|&b| b != b'\r').map_or(0, |last| last + 1);
     &line[..end]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(text: &'static [u8]) -> CommandLine {
+        CommandLine::new(Bytes::from_static(text)).unwrap()
+    }
+
+    #[test]
+    fn verbs_and_their_arguments() {
+        let transfer = |verb, path| Command::Transfer { verb, path };
+        for (text, expected) in [
+            (&b"RETR \xd6\xd0.txt\r\n"[..], transfer(TransferVerb::Retr, &b"\xd6\xd0.txt"[..])),
+            (b"stor a b", transfer(TransferVerb::Stor, b"a b")),
+            (b"STOU", transfer(TransferVerb::Stou, b"")),
+            (b"Appe x", transfer(TransferVerb::Appe, b"x")),
+            (b"LIST -la", transfer(TransferVerb::List, b"-la")),
+            (b"NLST ", transfer(TransferVerb::Nlst, b"")),
+            (b"MLSD /", transfer(TransferVerb::Mlsd, b"/")),
+            (b"USER  a", Command::User(b" a")),
+            (b"USER", Command::User(b"")),
+            (b"PASS secret", Command::Pass),
+            (b"PASV \r\n", Command::Pasv),
+            (b"  PASV\tx", Command::Pasv),
+            (b"ABOR", Command::Abor),
+            (b"STAT /", Command::Stat),
+            (b"QUIT", Command::Quit),
+            (b"REIN", Command::Rein),
+            (b"FEAT", Command::Feat),
+            (b"MODE z", Command::Mode(b'Z')),
+            (b"MODE", Command::Other),
+            (b"LPSV", Command::LongAddress),
+            (b"CPSV", Command::LongAddress),
+            (b"SPSV", Command::LongAddress),
+            (b"AUTH TLS", Command::Auth),
+            (b"PROT P", Command::Other),
+            (b"PASVX", Command::Other),
+            (b"12 x", Command::Other),
+            (b"\xd6\xd0", Command::Other),
+        ] {
+            assert_eq!(line(text).parse(), Ok(expected), "{}", text.escape_ascii());
+        }
+        assert!(TransferVerb::Appe.is_upload() && !TransferVerb::List.is_upload());
+    }
+
+    #[test]
+    fn sec_05_a_command_that_looks_like_a_reply() {
+        for text in [&b"227 Entering Passive Mode (127,0,0,1,4,51)\r\n"[..], b"2279", b"\xff\xf4 227 x", b"000"] {
+            assert_eq!(line(text).parse(), Err(CommandError::LooksLikeReply), "{}", text.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn http_requests_are_told_from_commands() {
+        for text in [&b"GET / HTTP/1.1\r\n"[..], b"POST /x HTTP/1.1", b"PRI * HTTP/2.0", b"OPTIONS * HTTP/1.1"] {
+            assert!(line(text).is_http(), "{}", text.escape_ascii());
+        }
+        for text in [&b"OPTS UTF8 ON\r\n"[..], b"DELE GET ", b"GETX /", b"GET", b"", b"CONNECTED x"] {
+            assert!(!line(text).is_http(), "{}", text.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn sec_29_logs_show_a_harmless_verb_and_no_argument() {
+        assert_eq!(line(b"pass hunter2\r\n").verb_for_log(), "PASS");
+        assert_eq!(line(b"PASS\xff\xf1hunter2\r\n").verb_for_log(), "PASS");
+        assert_eq!(line(b"\xff\xf4ABOR\r\n").verb_for_log(), "ABOR");
+        assert_eq!(line(b"\x1b[2J\xd6 x\r\n").verb_for_log(), "\\x1b[2J\\xd6");
+        assert_eq!(line(&[b'a'; 40]).verb_for_log(), format!("{}...", "A".repeat(LOGGED_VERB)));
+        assert_eq!(line(b"").verb_for_log(), "");
+        assert_eq!(format!("{:?}", line(b"PASS hunter2\r\n")), "CommandLine(PASS)");
+    }
+
+    #[test]
+    fn a_line_that_already_ends_well_is_not_copied() {
+        let bytes = Bytes::from_static(b"NOOP\r\n");
+        assert_eq!(CommandLine::new(bytes.clone()).unwrap().wire().as_ptr(), bytes.as_ptr());
+        for text in [&b"NOOP"[..], b"NOOP\n", b"NOOP\r", b"NOOP\r\r\r\n"] {
+            let line = line(text);
+            assert_eq!((&line.wire()[..], line.content()), (&b"NOOP\r\n"[..], &b"NOOP"[..]));
+        }
+    }
+}
