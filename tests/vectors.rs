@@ -309,6 +309,7 @@ fn vector_10_has_its_tuple_in_the_last_line() {
     // One line is made of the whole reply, whichever of its lines is at hand.
     assert_eq!(write_227(Some(b"227-Passive (127,0,0,1,154,21)\r\n"), to()).as_deref(), Some(CANONICAL_227));
     assert_eq!(write_227(None, to()).as_deref(), Some(CANONICAL_227));
+    assert_eq!(write_227(Some(b"200 Passive (127,0,0,1,154,21)\r\n"), to()).as_deref(), Some(CANONICAL_227));
 }
 
 /// 24, 25: the client asked with EPSV, so it gets a 229.
@@ -366,6 +367,11 @@ fn rfc_10_extended_replies_are_read_and_rewritten() {
         let got = write_229(Some(&line), 20017);
         assert_eq!(got.escape_ascii().to_string(), rewritten.escape_ascii().to_string(), "vector {number}");
     }
+    // Two tuples, and one under a code that is not 229's: the words are not kept.
+    let two = line(b"229 x (|||49403|) (|||49404|)\r\n");
+    assert_eq!(extended(&two), Some(Claimed::port_only(49403)));
+    assert_eq!(write_229(Some(&two), 20017), CANONICAL_229);
+    assert_eq!(write_229(Some(b"200 x (|||49403|)\r\n"), 20017), CANONICAL_229);
     for &(number, bytes) in NOT_EXTENDED {
         assert_eq!(extended(&line(bytes)), None, "vector {number}");
         assert_eq!(passive(&line(bytes)), None, "vector {number}");
@@ -525,6 +531,9 @@ fn sec_12_telnet_bytes_before_a_verb_but_not_within() {
         (b"PAS\xff\xfb\x01V\r\n", Err(CommandError::TelnetInVerb)),
         (b"P\xf1ASV\r\n", Err(CommandError::TelnetInVerb)),
         (b"PORT 127,0,0,1\xff\xf1,20,20\r\n", Err(CommandError::BadHostPort)),
+        // ProFTPD takes a quoted verb.
+        (b"\"PORT\" 127,0,0,1,20,20\r\n", Err(CommandError::TelnetInVerb)),
+        (b"\"PASV\r\n", Err(CommandError::TelnetInVerb)),
         (b"\xff\xff\r\n", Ok(Command::Other)),
         (b"\r\n", Ok(Command::Other)),
     ] {

@@ -141,9 +141,9 @@ impl fmt::Display for TransferVerb {
 /// Why a command is refused without the server's seeing it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CommandError {
-    /// A Telnet byte between the letters of a verb: a server that drops it sees another verb than we do (IIS's
-    /// CVE-2010-3972 began so). Answered 500.
-    #[error("a Telnet byte within the verb")]
+    /// A Telnet byte between the letters of a verb, or a quotation mark: a server that drops it sees another verb
+    /// than we do. ProFTPD takes `"PORT"` for PORT. Answered 500.
+    #[error("a verb that the server may read differently")]
     TelnetInVerb,
     /// The address of PORT or EPRT does not parse. Answered 501.
     #[error("a malformed address")]
@@ -203,6 +203,9 @@ impl CommandLine {
             [separator, argument @ ..] if is_blank(*separator) => argument,
             _ => return Err(CommandError::TelnetInVerb),
         };
+        if verb.contains(&b'"') {
+            return Err(CommandError::TelnetInVerb);
+        }
         command(verb, argument)
     }
 
@@ -289,7 +292,8 @@ fn epsv_argument(argument: &[u8]) -> EpsvArgument {
         .map_or(EpsvArgument::Malformed, |(_, argument)| argument)
 }
 
-/// A line from its verb on. Blanks before the verb are skipped like Telnet bytes, since ProFTPD skips them too.
+/// A line from its verb on. Blanks before the verb are skipped like Telnet bytes: vsftpd and ProFTPD refuse them,
+/// but behind a server that does not, a PORT would slip through.
 fn unprefixed(content: &[u8]) -> &[u8] {
     prefix(content).map_or(content, |(rest, _)| rest)
 }
@@ -334,7 +338,7 @@ fn blanks(i: &[u8]) -> IResult<&[u8], &[u8]> {
 }
 
 /// What ends a verb. RFC 959 has SP alone (and RFC 2640 §3.1 says that it is exactly one, the next belongs to
-/// the path); ProFTPD takes any white space, and a PORT that we took for an unknown verb would slip through.
+/// the path); for ProFTPD any white space does, and a PORT that we took for an unknown verb would slip through.
 fn is_blank(b: u8) -> bool {
     matches!(b, b' ' | b'\t' | 0x0B | 0x0C)
 }
@@ -385,6 +389,7 @@ mod tests {
             (b"PASVX", Command::Other),
             (b"12 x", Command::Other),
             (b"\xd6\xd0", Command::Other),
+            (b"STOR \"a\"", transfer(TransferVerb::Stor, b"\"a\"")),
         ] {
             assert_eq!(line(text).parse(), Ok(expected), "{}", text.escape_ascii());
         }
