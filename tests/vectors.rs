@@ -1,6 +1,7 @@
 //! Lines that real servers and clients were seen to send, with what they mean and what the other side gets.
 //!
-//! The numbers are those of the project's table of wire dialects; the names beside them are the sources.
+//! They are numbered, so that [`no_vector_is_missing`] can tell whether one got lost. The comments name the sources;
+//! lines without one are from captures or made after a documented form.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};

@@ -11,6 +11,7 @@ use nom::sequence::delimited;
 use nom::{IResult, Parser};
 
 use super::host_port::{self, EprtArgument};
+use super::line::trim_end;
 use crate::addr::{Claimed, Family};
 
 /// Bytes of a verb that a log line shows: twice the longest in use (`STATUS64` has eight, RFC 6384 §11).
@@ -341,13 +342,6 @@ fn blanks(i: &[u8]) -> IResult<&[u8], &[u8]> {
 /// the path); for ProFTPD any white space does, and a PORT that we took for an unknown verb would slip through.
 fn is_blank(b: u8) -> bool {
     matches!(b, b' ' | b'\t' | 0x0B | 0x0C)
-}
-
-/// A line without LF and the CRs before it.
-pub(super) fn trim_end(line: &[u8]) -> &[u8] {
-    let line = line.strip_suffix(b"\n").unwrap_or(line);
-    let end = line.iter().rposition(|&b| b != b'\r').map_or(0, |last| last + 1);
-    &line[..end]
 }
 
 #[cfg(test)]

@@ -99,6 +99,13 @@ impl LineSplitter {
     }
 }
 
+/// A line without LF and the CRs before it.
+pub(super) fn trim_end(line: &[u8]) -> &[u8] {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    let end = line.iter().rposition(|&b| b != b'\r').map_or(0, |last| last + 1);
+    &line[..end]
+}
+
 /// Takes `n` bytes off the front of `data`.
 fn take<'a>(data: &mut &'a [u8], n: usize) -> &'a [u8] {
     let (front, rest) = data.split_at(n);

@@ -7,8 +7,8 @@ use nom::bytes::complete::take;
 use nom::combinator::map_opt;
 use nom::{IResult, Parser};
 
-use super::command::trim_end;
 use super::host_port::{self, Found};
+use super::line::trim_end;
 use crate::addr::{Announced, Claimed};
 
 /// A reply code: three digits, 100 to 599 (RFC 959 §4.2.1).
@@ -155,11 +155,11 @@ pub fn write_229(line: Option<&[u8]>, port: u16) -> Bytes {
 /// the security ones of RFC 2228 and RFC 4217, and the address-carrying ones that are not translated.
 #[must_use]
 pub fn feat_names_hidden(line: &[u8]) -> bool {
-    const HIDDEN: [&str; 12] =
-        ["AUTH", "PROT", "PBSZ", "CCC", "SSCN", "CPSV", "LPSV", "LPRT", "SPSV", "ADAT", "ENC", "MIC"];
+    const HIDDEN: [&str; 13] =
+        ["AUTH", "ADAT", "PROT", "PBSZ", "CCC", "MIC", "CONF", "ENC", "SSCN", "CPSV", "SPSV", "LPSV", "LPRT"];
     let line = trim_end(line);
     let word = first_word(line.strip_prefix(b"211-").unwrap_or(line).trim_ascii_start());
-    HIDDEN.iter().chain(&["CONF"]).any(|hidden| word.eq_ignore_ascii_case(hidden.as_bytes()))
+    HIDDEN.iter().any(|hidden| word.eq_ignore_ascii_case(hidden.as_bytes()))
 }
 
 /// `reply-code = %x31-35 2DIGIT` (RFC 959 §4.2.1)
@@ -314,6 +314,13 @@ mod tests {
             " ccc\r\n",
             "AUTH SSL\n",
             " CPSV\r\n",
+            " ADAT\r\n",
+            " MIC\r\n",
+            " ENC\r\n",
+            " SSCN\r\n",
+            " SPSV\r\n",
+            " LPSV\r\n",
+            " LPRT\r\n",
             " CONF\r\n",
         ] {
             assert!(feat_names_hidden(line.as_bytes()), "{line}");
