@@ -1,0 +1,94 @@
+//! Accepting, for listeners of every kind: it never fails and never spins.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use tokio::net::{TcpListener, TcpStream};
+
+/// How long a listener rests when there is no descriptor or memory for a connection. Trying at once would spin: the
+/// connection stays in the queue, so the listener stays readable (HAProxy's `CO_AC_PAUSE`; OpenBSD ftp-proxy waits
+/// 1 s too).
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The shortest time between two warnings. All listeners of a process run short together.
+const WARN_INTERVAL: Duration = Duration::from_secs(10);
+
+static LAST_WARNING: Mutex<Option<Instant>> = Mutex::new(None);
+
+/// The next connection and its peer. Errors are dealt with here: those of one connection are skipped, a shortage of
+/// descriptors or memory pauses this listener and is logged. Cancel safe.
+pub async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => return accepted,
+            Err(error) if concerns_one_connection(&error) => {}
+            Err(error) => {
+                warn(listener, &error);
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Whether the failed connection is out of the queue, so that the next can be taken at once. The list is that of
+/// accept(2), "Error handling": Linux passes pending network errors of the new connection.
+fn concerns_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error().map(Errno::from_raw),
+        Some(
+            Errno::ECONNABORTED
+                | Errno::EINTR
+                | Errno::EPERM
+                | Errno::EPROTO
+                | Errno::ENOPROTOOPT
+                | Errno::ENETDOWN
+                | Errno::ENETUNREACH
+                | Errno::EHOSTDOWN
+                | Errno::EHOSTUNREACH
+                | Errno::ENONET
+                | Errno::EOPNOTSUPP
+        )
+    )
+}
+
+fn warn(listener: &TcpListener, error: &io::Error) {
+    let mut last = LAST_WARNING.lock().unwrap_or_else(PoisonError::into_inner);
+    if is_due(&mut last, Instant::now()) {
+        let at = listener.local_addr().map(|addr| addr.to_string()).unwrap_or_default();
+        tracing::warn!(%at, %error, "cannot accept connections, pausing for {} s", PAUSE.as_secs());
+    }
+}
+
+fn is_due(last: &mut Option<Instant>, now: Instant) -> bool {
+    let due = last.is_none_or(|last| now.saturating_duration_since(last) >= WARN_INTERVAL);
+    if due {
+        *last = Some(now);
+    }
+    due
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rel_12_a_shortage_pauses_and_a_lost_connection_does_not() {
+        for shortage in [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::ENOBUFS] {
+            assert!(!concerns_one_connection(&shortage.into()), "{shortage}");
+        }
+        for lost in [Errno::ECONNABORTED, Errno::EPROTO, Errno::EHOSTUNREACH] {
+            assert!(concerns_one_connection(&lost.into()), "{lost}");
+        }
+    }
+
+    #[test]
+    fn rel_12_warnings_are_rate_limited() {
+        let start = Instant::now();
+        let mut last = None;
+        let due: Vec<u64> = (0..25).filter(|&s| is_due(&mut last, start + Duration::from_secs(s))).collect();
+        assert_eq!(due, [0, 10, 20]);
+    }
+}
