@@ -176,3 +176,6 @@ async fn serve(listener: TcpListener, slot: SlotId, shared: Weak<Shared>, stop: 
         shared.dispatch(slot, stream, from);
     }
 }
+
+#[cfg(test)]
+mod tests;
