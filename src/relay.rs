@@ -4,7 +4,7 @@
 //! ([`control`]), one task carries each data channel ([`channel`]). They share what is in [`Shared`], and
 //! nothing that needs a lock across an await.
 
-mod accept;
+pub mod accept;
 mod channel;
 mod control;
 pub mod copy;

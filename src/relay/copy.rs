@@ -1,10 +1,28 @@
-//! Two-way copy between the ends of a data channel.
-use std::sync::atomic::AtomicU64;
+//! Two-way copy between the two ends of a data channel.
+//!
+//! Each direction goes from *running* through *shutting down* to *done*: bytes are passed on until FIN, then FIN is
+//! passed on, then the other direction may still take its time (half-close, RFC 1122 §4.2.2.13). When both are done
+//! the connections are closed in good order. Whatever else happens (a reset, an idle timeout, the future being
+//! dropped) resets both connections, so that a transfer that was cut never looks complete to either peer.
+
+use std::io;
+use std::net::Shutdown;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use socket2::SockRef;
+use tokio::io::Interest;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
+use super::socket;
 use crate::addr::Leg;
+
+/// Bytes moved at once: the largest power of two below glibc's `M_MMAP_THRESHOLD` (128 KiB), from where on taking a
+/// buffer would cost a system call and a page fault per page.
+const BUFFER: usize = 64 * 1024;
 
 /// All bytes from the other leg, and our FIN after them, have been handed to this leg's socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,46 +31,190 @@ pub struct Flushed(pub Leg);
 /// What was copied, and how it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Copied {
-    /// Bytes from the client to the server.
+    /// Bytes from the client that were handed to the server's socket.
     pub up: u64,
-    /// Bytes from the server to the client.
+    /// Bytes from the server that were handed to the client's socket.
     pub down: u64,
     /// How it ended.
     pub end: CopyEnd,
 }
 
-/// How a copy ended.
+/// How a copy ended. All but [`Complete`](CopyEnd::Complete) have reset both connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CopyEnd {
-    /// Each side sent FIN, and everything before it was passed on.
+    /// Both peers sent FIN, and all before it was passed on.
     Complete,
-    /// This leg's connection failed.
+    /// The connection of this leg failed: its peer reset it or vanished.
     Reset(Leg),
-    /// No byte either way for too long.
+    /// Not a byte was taken by either side for too long.
     Idle,
 }
 
-/// Bytes handed on so far, readable while the copy runs and after it was cancelled.
+/// Bytes handed on so far, to be read while a copy runs or after it was cancelled.
 #[derive(Debug, Default)]
 pub struct Moved {
-    /// Bytes from the client to the server.
-    pub up: AtomicU64,
-    /// Bytes from the server to the client.
-    pub down: AtomicU64,
+    up: AtomicU64,
+    down: AtomicU64,
 }
 
-/// Copies both ways until both sides have ended.
+impl Moved {
+    /// Bytes from the client to the server.
+    #[must_use]
+    pub fn up(&self) -> u64 {
+        self.up.load(Relaxed)
+    }
+
+    /// Bytes from the server to the client.
+    #[must_use]
+    pub fn down(&self) -> u64 {
+        self.down.load(Relaxed)
+    }
+}
+
+/// Copies both ways between the data connections of the two legs until both have ended, or one has failed, or no
+/// byte was taken either way for `idle` (a peer that does not read is as idle as one that does not write).
+///
+/// `progress` is called at once when one leg has been handed everything. Dropping the future resets both
+/// connections.
 pub async fn copy(client: TcpStream, server: TcpStream, idle: Duration, progress: impl FnMut(Flushed)) -> Copied {
     copy_counted(client, server, idle, &Moved::default(), progress).await
 }
 
-/// As [`copy`], counting into `moved`.
+/// As [`copy`], adding to `moved` as it goes.
 pub async fn copy_counted(
-    _client: TcpStream,
-    _server: TcpStream,
-    _idle: Duration,
-    _moved: &Moved,
-    _progress: impl FnMut(Flushed),
+    client: TcpStream,
+    server: TcpStream,
+    idle: Duration,
+    moved: &Moved,
+    progress: impl FnMut(Flushed),
 ) -> Copied {
-    todo!()
+    let end = match run(&client, &server, idle, moved, progress).await {
+        Ok(()) => CopyEnd::Complete,
+        Err(end) => end,
+    };
+    Copied { up: moved.up(), down: moved.down(), end }
+}
+
+async fn run(
+    client: &TcpStream,
+    server: &TcpStream,
+    idle: Duration,
+    moved: &Moved,
+    progress: impl FnMut(Flushed),
+) -> Result<(), CopyEnd> {
+    // Done where the connections were made, too; repeated here because the promise of this module rests on it.
+    for (leg, stream) in [(Leg::Client, client), (Leg::Server, server)] {
+        stream.set_zero_linger().map_err(|_| CopyEnd::Reset(leg))?;
+    }
+    let activity = Activity::new();
+    let progress = Mutex::new(progress);
+    let up = Direction { from: client, to: server, to_leg: Leg::Server, moved: &moved.up, activity: &activity };
+    let down = Direction { from: server, to: client, to_leg: Leg::Client, moved: &moved.down, activity: &activity };
+    let both = async { tokio::try_join!(up.run(&progress), down.run(&progress)) };
+    tokio::select! {
+        // In this order: bytes that arrived before a reset are passed on and counted. An error is reported once
+        // per socket, after which it reads as an end of file; so the first one ends everything.
+        biased;
+        done = both => done.map_err(CopyEnd::Reset)?,
+        leg = failure(client, server) => return Err(CopyEnd::Reset(leg)),
+        () = activity.idle_for(idle) => return Err(CopyEnd::Idle),
+    };
+    socket::end_well(client).map_err(|_| CopyEnd::Reset(Leg::Client))?;
+    socket::end_well(server).map_err(|_| CopyEnd::Reset(Leg::Server))
+}
+
+/// Sees a connection fail of which nobody reads at the moment: its direction is done, or blocked by the other leg.
+/// Leaves the error in the socket.
+async fn failure(client: &TcpStream, server: &TcpStream) -> Leg {
+    // Either way `ready` ends, the connection is of no more use.
+    tokio::select! {
+        _ = client.ready(Interest::ERROR) => Leg::Client,
+        _ = server.ready(Interest::ERROR) => Leg::Server,
+    }
+}
+
+/// One direction of a copy.
+struct Direction<'a> {
+    from: &'a TcpStream,
+    to: &'a TcpStream,
+    to_leg: Leg,
+    moved: &'a AtomicU64,
+    activity: &'a Activity,
+}
+
+impl Direction<'_> {
+    /// Runs to the end of this direction; the error is the leg that failed.
+    async fn run(&self, progress: &Mutex<impl FnMut(Flushed)>) -> Result<(), Leg> {
+        self.pass_bytes().await?;
+        // Shutting down: the FIN goes out behind what was written.
+        SockRef::from(self.to).shutdown(Shutdown::Write).map_err(|_| self.to_leg)?;
+        progress.lock().unwrap_or_else(PoisonError::into_inner)(Flushed(self.to_leg));
+        Ok(())
+    }
+
+    /// Passes bytes on until FIN. There is a buffer only while there are bytes.
+    async fn pass_bytes(&self) -> Result<(), Leg> {
+        let from_leg = self.to_leg.other();
+        loop {
+            self.from.readable().await.map_err(|_| from_leg)?;
+            let mut buffer = Vec::with_capacity(BUFFER);
+            loop {
+                buffer.clear();
+                match self.from.try_read_buf(&mut buffer) {
+                    Ok(0) => return Ok(()),
+                    Ok(_) => self.write_all(&buffer).await.map_err(|_| self.to_leg)?,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(_) => return Err(from_leg),
+                }
+                // Two fast peers never make us wait, but the other direction and the timer want their turn.
+                tokio::task::coop::consume_budget().await;
+            }
+        }
+    }
+
+    async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.to.try_write(bytes) {
+                Ok(n) => {
+                    self.moved.fetch_add(n as u64, Relaxed);
+                    self.activity.now();
+                    bytes = &bytes[n..];
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.to.writable().await?,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// When a byte was last taken. Atomic only so that the future can move between threads.
+struct Activity {
+    start: Instant,
+    last_ms: AtomicU64,
+}
+
+impl Activity {
+    fn new() -> Self {
+        Self { start: Instant::now(), last_ms: AtomicU64::new(0) }
+    }
+
+    fn now(&self) {
+        let elapsed = Instant::now().saturating_duration_since(self.start).as_millis();
+        self.last_ms.store(u64::try_from(elapsed).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// Ends when nothing has happened for so long.
+    async fn idle_for(&self, idle: Duration) {
+        let mut timer = pin!(tokio::time::sleep(idle));
+        loop {
+            timer.as_mut().await;
+            let last = self.start + Duration::from_millis(self.last_ms.load(Relaxed));
+            let silent = Instant::now().saturating_duration_since(last);
+            if silent >= idle {
+                return;
+            }
+            timer.set(tokio::time::sleep(idle - silent));
+        }
+    }
 }

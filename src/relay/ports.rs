@@ -1,86 +1,181 @@
-//! Data ports: shared listeners, leases.
+//! The data ports: bound once at start, shared by all sessions, leased for one connection each.
+//!
+//! A [`Lease`] is the expectation that one peer connects to one port. It ends when the peer connects, so a port is
+//! busy only between 227 and that connect, and a handful of ports serve any number of transfers. The sockets stay:
+//! what a connection is for follows from its port *and* its source address, so peers do not compete for ports, and
+//! a stranger cannot take or use up what is meant for another (RFC 2577 §4; the "Pizza Thief"). Such a connection is
+//! reset. libunftp and ftpserverlib share ports in the same way; here the choice among free ports is uniform and
+//! random (RFC 2577 §8), both ends of the range included, and a peer that has taken every port waits in line.
+//!
+//! With `data_ports: any` a lease has a listener of its own.
+
+mod bind;
+mod lease;
+mod pool;
+mod table;
+
+use std::collections::HashMap;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::time::Duration;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
+use self::lease::Outcome;
+pub use self::lease::{Lease, LeaseLost};
+use self::pool::View;
+pub use self::pool::{LeaseError, PortPool};
+use self::table::{SlotId, Table, ViewId};
+use super::accept;
 use crate::config::DataPorts;
 
-/// All data ports of the process, bound once at start.
-#[derive(Debug)]
-pub struct PortRegistry {}
-
-/// The data ports of one leg of one listener.
-#[derive(Debug, Clone)]
-pub struct PortPool {}
-
-/// One expected data connection.
-#[derive(Debug)]
-pub struct Lease {}
-
-/// None of a range could be bound.
+/// None of the ports of a range could be bound.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot bind any of the data ports {} to {} on {ip}: {source}", .ports.start(), .ports.end())]
+#[error("cannot bind any of the data ports {}-{} on {ip}: {source}", .ports.start(), .ports.end())]
 pub struct BindError {
-    /// The address.
+    /// The local address.
     pub ip: IpAddr,
     /// The range.
     pub ports: RangeInclusive<u16>,
-    /// Why the last of them failed.
+    /// What stood in the way of one of them.
     pub source: io::Error,
 }
 
-/// Why there is no lease.
-#[derive(Debug, thiserror::Error)]
-pub enum LeaseError {
-    /// Every port is held by this peer.
-    #[error("every data port is in use for this peer")]
-    Exhausted,
-    /// No port can be opened at the local address.
-    #[error("cannot open a data port: {0}")]
-    Bind(#[from] io::Error),
+/// All data ports of the process, bound once at start. Connections are accepted until the registry and all pools and
+/// leases made from it are dropped.
+#[derive(Debug)]
+pub struct PortRegistry {
+    shared: Arc<Shared>,
 }
 
-/// Why a lease ended without a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum LeaseLost {
-    /// The peer did not connect within 60 s.
-    #[error("the peer did not connect in time")]
-    Expired,
-    /// Another session of the same peer needed the port.
-    #[error("the port was given to another session of the same peer")]
-    Revoked,
+/// What registry, pools, leases and accepting tasks share.
+#[derive(Debug)]
+struct Shared {
+    /// Where each slot listens.
+    slots: Vec<SocketAddr>,
+    state: Mutex<State>,
+    /// Ends the accepting tasks with the last owner.
+    _stop: DropGuard,
+}
+
+#[derive(Debug)]
+struct State {
+    table: Table<oneshot::Sender<Outcome>>,
+    /// Whether each slot listens by now.
+    bound: Vec<bool>,
+    /// The views by their slots, so that equal ones share their queues.
+    views: HashMap<Arc<[SlotId]>, ViewId>,
 }
 
 impl PortRegistry {
-    /// Binds.
-    pub fn bind(_wanted: &[(IpAddr, RangeInclusive<u16>)]) -> Result<Self, BindError> {
-        todo!()
+    /// Binds every port of every range on every address. Ranges may overlap; a wildcard address covers the specific
+    /// ones of its family. Ports that other programs hold are left out with a warning and tried again every 30 s.
+    /// Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// None of the ports of one entry could be bound.
+    pub fn bind(wanted: &[(IpAddr, RangeInclusive<u16>)]) -> Result<Self, BindError> {
+        let slots = bind::plan(wanted);
+        let (listeners, failed) = bind::bind(&slots);
+        let mut bound = vec![true; slots.len()];
+        failed.iter().for_each(|(slot, _)| bound[*slot] = false);
+        let stop = CancellationToken::new();
+        let state = State { table: Table::default(), bound, views: HashMap::new() };
+        let shared = Shared { slots, state: Mutex::new(state), _stop: stop.clone().drop_guard() };
+        shared.check(wanted, &failed)?;
+        bind::warn_of_missing(&shared.slots, &failed);
+
+        let shared = Arc::new(shared);
+        for (slot, listener) in listeners {
+            tokio::spawn(serve(listener, slot, Arc::downgrade(&shared), stop.clone()));
+        }
+        if !failed.is_empty() {
+            let missing = failed.into_iter().map(|(slot, _)| slot).collect();
+            tokio::spawn(bind::retry(Arc::downgrade(&shared), missing, stop));
+        }
+        Ok(Self { shared })
     }
 
-    /// The view of one leg of one listener.
-    pub fn pool(&self, _local: &[IpAddr], _ports: &DataPorts) -> PortPool {
-        todo!()
+    /// The ports of one leg of one listener: its addresses, which were among those to bind, and its range.
+    #[must_use]
+    pub fn pool(&self, local: &[IpAddr], ports: &DataPorts) -> PortPool {
+        let DataPorts::Range(ports) = ports else { return PortPool::any() };
+        let views = local.iter().map(|ip| self.shared.view(ip.to_canonical(), ports)).collect();
+        PortPool::range(self.shared.clone(), views)
     }
 }
 
-impl PortPool {
-    /// Leases a port.
-    pub async fn lease(&self, _local: IpAddr, _peer: IpAddr, _wait: Duration) -> Result<Lease, LeaseError> {
-        todo!()
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No code under this lock leaves the state half done.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The slot that listens on this address and port.
+    fn slot(&self, ip: IpAddr, port: u16) -> Option<SlotId> {
+        let find = |ip| self.slots.binary_search(&SocketAddr::new(ip, port)).ok();
+        find(ip).or_else(|| find(bind::wildcard(ip)))
+    }
+
+    /// Each entry of `wanted` must have got a port.
+    fn check(&self, wanted: &[(IpAddr, RangeInclusive<u16>)], failed: &[(SlotId, io::Error)]) -> Result<(), BindError> {
+        for (ip, ports) in wanted {
+            let slots = || ports.clone().filter_map(|port| self.slot(ip.to_canonical(), port));
+            let error_of = |slot| failed.iter().find(|(failed, _)| *failed == slot).map(|(_, error)| error);
+            if slots().all(|slot| error_of(slot).is_some()) {
+                let kind = slots().find_map(error_of).map_or(io::ErrorKind::InvalidInput.into(), clone_error);
+                return Err(BindError { ip: *ip, ports: ports.clone(), source: kind });
+            }
+        }
+        Ok(())
+    }
+
+    fn view(&self, local: IpAddr, ports: &RangeInclusive<u16>) -> View {
+        let slots: Arc<[SlotId]> = ports.clone().filter_map(|port| self.slot(local, port)).collect();
+        let views = &mut self.lock().views;
+        let next = views.len();
+        let id = *views.entry(slots.clone()).or_insert(next);
+        View { local, slots, id }
+    }
+
+    /// Hands a connection to the lease that expects it, or resets it.
+    fn dispatch(&self, slot: SlotId, stream: TcpStream, from: SocketAddr) {
+        let expected = self.lock().table.connected(slot, from.ip().to_canonical(), Instant::now());
+        match expected {
+            // If the lease was dropped this instant, so is the connection: reset as well.
+            Some(lease) => drop(lease.send(Ok(stream))),
+            None => log_stranger(self.slots.get(slot).copied(), from),
+        }
     }
 }
 
-impl Lease {
-    /// The port.
-    pub fn port(&self) -> u16 {
-        todo!()
-    }
+/// `io::Error` is not `Clone`; those of system calls are their numbers.
+fn clone_error(error: &io::Error) -> io::Error {
+    error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
+}
 
-    /// The expected peer's connection.
-    pub async fn accept(&mut self) -> Result<TcpStream, LeaseLost> {
-        todo!()
+/// A connection that nobody expects is about to be dropped, and so reset. That is the peer's doing.
+fn log_stranger(at: Option<SocketAddr>, from: SocketAddr) {
+    tracing::debug!(?at, %from, "reset a data connection that no session expects");
+}
+
+/// Accepts on one slot for as long as there is somebody to accept for.
+async fn serve(listener: TcpListener, slot: SlotId, shared: Weak<Shared>, stop: CancellationToken) {
+    let mut stopped = pin!(stop.cancelled());
+    loop {
+        let (stream, from) = tokio::select! {
+            () = &mut stopped => return,
+            accepted = accept::accept(&listener) => accepted,
+        };
+        let Some(shared) = shared.upgrade() else { return };
+        shared.dispatch(slot, stream, from);
     }
 }
+
+#[cfg(test)]
+mod tests;

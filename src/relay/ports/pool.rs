@@ -1,0 +1,144 @@
+//! A pool: where sessions get their leases from, and wait for them.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::RngExt;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+
+use super::lease::{Claim, Lease, LeaseLost};
+use super::table::{SlotId, ViewId};
+use super::{Shared, State, bind};
+
+/// Why there is no lease.
+#[derive(Debug, thiserror::Error)]
+pub enum LeaseError {
+    /// Every port was held by this peer for as long as we waited.
+    #[error("no data port is free for this peer")]
+    Exhausted,
+    /// No port can be opened on the local address.
+    #[error("cannot open a data port: {0}")]
+    Bind(#[from] io::Error),
+}
+
+/// The data ports of one leg of one listener. Clones are the same pool.
+#[derive(Debug, Clone)]
+pub struct PortPool(Kind);
+
+#[derive(Debug, Clone)]
+enum Kind {
+    Any,
+    Range { shared: Arc<Shared>, views: Arc<[View]> },
+}
+
+/// The ports of a pool on one local address.
+#[derive(Debug)]
+pub(super) struct View {
+    pub(super) local: IpAddr,
+    pub(super) slots: Arc<[SlotId]>,
+    pub(super) id: ViewId,
+}
+
+impl PortPool {
+    pub(super) fn any() -> Self {
+        Self(Kind::Any)
+    }
+
+    pub(super) fn range(shared: Arc<Shared>, views: Arc<[View]>) -> Self {
+        Self(Kind::Range { shared, views })
+    }
+
+    /// Leases a random port on `local`, the local address of the control connection, for a connection of `peer`.
+    /// If `peer` holds all of them, waits its turn for up to `wait`; the oldest lease of that peer that has been
+    /// unused for 10 s is revoked for the first in line. Cancel safe.
+    ///
+    /// # Errors
+    /// [`LeaseError::Exhausted`] after `wait`; [`LeaseError::Bind`] if `local` is not an address of this pool, or no
+    /// socket can be opened.
+    pub async fn lease(&self, local: IpAddr, peer: IpAddr, wait: Duration) -> Result<Lease, LeaseError> {
+        let (local, peer) = (local.to_canonical(), peer.to_canonical());
+        match &self.0 {
+            Kind::Any => Ok(Lease::own(local, peer)?),
+            Kind::Range { shared, views } => {
+                let view = view_of(views, local).ok_or(io::Error::from(io::ErrorKind::AddrNotAvailable))?;
+                let mut request = Request { shared, view, peer, ticket: None };
+                tokio::time::timeout(wait, request.granted()).await.map_err(|_| LeaseError::Exhausted)
+            }
+        }
+    }
+}
+
+fn view_of(views: &[View], local: IpAddr) -> Option<&View> {
+    let find = |ip| views.iter().find(|view| view.local == ip);
+    find(local).or_else(|| find(bind::wildcard(local)))
+}
+
+/// A request for a lease. While it has a ticket it stands in the queue, which dropping it leaves.
+struct Request<'a> {
+    shared: &'a Arc<Shared>,
+    view: &'a View,
+    peer: IpAddr,
+    ticket: Option<Arc<Notify>>,
+}
+
+impl Request<'_> {
+    async fn granted(&mut self) -> Lease {
+        loop {
+            let (ticket, next) = match self.attempt() {
+                Ok(lease) => return lease,
+                Err(later) => later,
+            };
+            match next {
+                Some(next) => tokio::select! {
+                    () = ticket.notified() => {}
+                    () = tokio::time::sleep_until(next) => {}
+                },
+                None => ticket.notified().await,
+            }
+        }
+    }
+
+    /// A lease; or a ticket to wait on, and when to try again in any case.
+    fn attempt(&mut self) -> Result<Lease, (Arc<Notify>, Option<Instant>)> {
+        let now = Instant::now();
+        let state = &mut *self.shared.lock();
+        state.table.forget_rests(now);
+        let first = state.table.is_first(self.view.id, self.peer, self.ticket.as_ref());
+        if first && let Some(slot) = self.pick(state, now) {
+            let (deliver, outcome) = oneshot::channel();
+            let lease = state.table.grant(slot, self.peer, deliver, now);
+            let claim = Claim { shared: self.shared.clone(), slot, peer: self.peer, lease };
+            return Ok(Lease::shared(outcome, claim, now));
+        }
+        let enqueue = || state.table.enqueue(self.view.id, self.peer);
+        let ticket = self.ticket.get_or_insert_with(enqueue).clone();
+        if !first {
+            return Err((ticket, None));
+        }
+        let bound: Vec<SlotId> = self.view.slots.iter().copied().filter(|slot| state.bound[*slot]).collect();
+        let room = state.table.make_room(self.view.id, self.peer, &bound, now);
+        for lease in room.revoked {
+            // A holder that is gone needs no word.
+            let _ = lease.send(Err(LeaseLost::Revoked));
+        }
+        Err((ticket, room.next))
+    }
+
+    /// A free port, all being equally likely; `rand::rng` is cryptographically secure.
+    fn pick(&self, state: &State, now: Instant) -> Option<SlotId> {
+        let free = |slot: &SlotId| state.bound[*slot] && state.table.is_free(*slot, self.peer, now);
+        let free: Vec<SlotId> = self.view.slots.iter().copied().filter(free).collect();
+        if free.is_empty() { None } else { Some(free[rand::rng().random_range(..free.len())]) }
+    }
+}
+
+impl Drop for Request<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = &self.ticket {
+            self.shared.lock().table.leave(self.view.id, self.peer, ticket);
+        }
+    }
+}
