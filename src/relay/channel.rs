@@ -4,7 +4,6 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -237,8 +236,7 @@ async fn copy(
     let copied = tokio::select! {
         copied = copy_counted(client, server, idle, &moved, |Flushed(leg)| flushed(leg)) => copied,
         () = closed(orders) => {
-            let (up, down) = (moved.up.load(Ordering::Relaxed), moved.down.load(Ordering::Relaxed));
-            return ChannelReport { end: End::Closed, up, down };
+            return ChannelReport { end: End::Closed, up: moved.up(), down: moved.down() };
         }
     };
     let end = match copied.end {
