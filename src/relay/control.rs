@@ -109,7 +109,8 @@ impl Control {
 
     async fn run(mut self) {
         let shared = Arc::clone(&self.shared);
-        let mut connecting = pin!(shared.upstream.connect());
+        // Boxed, and let go once it is done: a session is idle for hours and connects for milliseconds.
+        let mut connecting = Some(Box::pin(shared.upstream.connect()));
         let mut sleep = pin!(tokio::time::sleep_until(Instant::now().into()));
         let mut draining = false;
         let why = loop {
@@ -129,7 +130,7 @@ impl Control {
                 ready = self.client.ready(read_client) => Woken::Leg(Leg::Client, ready, read_client),
                 ready = ready_if_there(self.server.as_mut(), read_server) => Woken::Leg(Leg::Server, ready, read_server),
                 event = self.channels.event() => Woken::Channel(event),
-                connected = &mut connecting, if self.server.is_none() => Woken::Connected(connected),
+                connected = finished(&mut connecting) => Woken::Connected(connected),
                 () = &mut sleep, if deadline.is_some() => Woken::Time,
                 () = shared.stop.cancelled(), if !draining => Woken::Drain,
             };
@@ -137,7 +138,10 @@ impl Control {
                 Woken::Leg(leg, Ok(()), read) => self.serve_leg(leg, read),
                 Woken::Leg(leg, Err(_), _) => self.handle(Event::Reset { leg }),
                 Woken::Channel(event) => self.channel_event(event),
-                Woken::Connected(connected) => self.connected(connected),
+                Woken::Connected(connected) => {
+                    connecting = None;
+                    self.connected(connected);
+                }
                 Woken::Time => self.session.handle_timeout(Instant::now()),
                 Woken::Drain => {
                     draining = true;
@@ -145,7 +149,7 @@ impl Control {
                 }
             }
         };
-        self.end(why).await;
+        Box::pin(self.end(why)).await;
     }
 
     fn handle(&mut self, event: Event<'_>) {
@@ -283,6 +287,14 @@ impl Control {
             }
         };
         tokio::join!(self.client.finish(limit), server);
+    }
+}
+
+/// The outcome of a future that runs until it is taken away.
+async fn finished<F: Future + Unpin>(running: &mut Option<F>) -> F::Output {
+    match running {
+        Some(future) => future.await,
+        None => std::future::pending().await,
     }
 }
 

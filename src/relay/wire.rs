@@ -230,9 +230,9 @@ impl Wire {
     }
 
     async fn drain(&mut self) {
-        let mut buffer = [0; 512];
         while self.flush().is_ok() && self.ready(true).await.is_ok() && !self.has_failed() {
-            if matches!(self.read(&mut buffer), Received::Eof | Received::Reset) {
+            let mut discarded = [0; 512];
+            if matches!(self.read(&mut discarded), Received::Eof | Received::Reset) {
                 return;
             }
         }
