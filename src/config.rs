@@ -43,7 +43,7 @@ pub struct Config {
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// It cannot be read, or is not text.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -88,6 +88,13 @@ impl Config {
             (Some(errors), _) => Err(errors),
             (None, config) => Ok(config.expect("a part that could not be read has been reported")),
         }
+    }
+
+    /// Whether a connection to `addr` would end at one of our own listeners, as far as that is known without
+    /// asking the system for its addresses: behind a wildcard, only the loopback addresses are.
+    #[must_use]
+    pub fn serves(&self, addr: SocketAddr) -> bool {
+        self.listeners.iter().flat_map(|listener| &listener.bind).any(|bind| conflict::reaches(addr, *bind))
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is wrong between values that are each fine: listeners in each other's way.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use super::draft::Draft;
@@ -93,22 +93,24 @@ fn upstreams(drafts: &[Draft], problems: &mut Problems<'_>) {
     }
 }
 
-/// Whether connecting to `upstream` ends at `bind`. Behind a wildcard are all addresses of this machine, of
-/// which the loopback ones are known here.
 fn is_own(upstream: &Upstream, bind: SocketAddr) -> bool {
-    let (ips, port) = match upstream {
-        Upstream::Address(addr) => (vec![addr.ip()], addr.port()),
+    match upstream {
+        Upstream::Address(addr) => reaches(*addr, bind),
         // RFC 6761 §6.3: always the loopback address.
         Upstream::Name { host, port } if host.trim_end_matches('.').eq_ignore_ascii_case("localhost") => {
-            (vec![Ipv4Addr::LOCALHOST.into(), std::net::Ipv6Addr::LOCALHOST.into()], *port)
+            let loopback: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+            loopback.into_iter().any(|ip| reaches(SocketAddr::new(ip, *port), bind))
         }
-        Upstream::Name { .. } => return false,
-    };
-    port == bind.port() && ips.into_iter().any(|ip| ends_at(ip, bind.ip()))
+        Upstream::Name { .. } => false,
+    }
 }
 
-fn ends_at(ip: IpAddr, bind: IpAddr) -> bool {
-    ip == bind || (bind.is_unspecified() && ip.is_loopback() && Family::of(ip) == Family::of(bind))
+/// Whether connecting to `addr` ends at `bind`. Behind a wildcard are all addresses of this machine, of which
+/// the loopback ones are known without asking it.
+pub(super) fn reaches(addr: SocketAddr, bind: SocketAddr) -> bool {
+    let is_behind =
+        bind.ip().is_unspecified() && addr.ip().is_loopback() && Family::of(addr.ip()) == Family::of(bind.ip());
+    addr.port() == bind.port() && (addr.ip() == bind.ip() || is_behind)
 }
 
 fn all_binds(drafts: &[Draft]) -> impl Iterator<Item = (&Draft, &KeyPath, SocketAddr)> {

@@ -8,7 +8,7 @@ use super::value::Parsed;
 use super::{Access, Config, DataMode, DataPorts, LegConfig, Limits, Listener, Timeouts, Upstream};
 use super::{conflict, raw, value};
 use crate::addr::Leg;
-use crate::nat::map::{Announce, AddressMap, Peers, Rule};
+use crate::nat::map::{AddressMap, Announce, Peers, Rule};
 use crate::nat::policy::Policy;
 
 /// A listener as far as it could be read, with the places that later checks point to.
@@ -81,8 +81,7 @@ pub(super) fn read(file: raw::File, problems: &mut Problems<'_>) -> Option<Confi
         reader.missing(&at, "there are no listeners", help);
     }
     let entries = listeners.into_iter().enumerate();
-    let drafts: Vec<Draft> =
-        entries.filter_map(|(i, raw)| Some(reader.listener(raw?, at.index(i)))).collect();
+    let drafts: Vec<Draft> = entries.filter_map(|(i, raw)| Some(reader.listener(raw?, at.index(i)))).collect();
     conflict::check(&drafts, problems);
     drafts.into_iter().map(Draft::finish).collect::<Option<_>>().map(|listeners| Config { listeners })
 }
@@ -183,8 +182,10 @@ impl Reader<'_, '_> {
         if !any_at_all && last.is_none_or(|(_, peers, _)| peers.is_some()) {
             self.problems.report(at, Wrong::new("no rule for everybody else", LAST));
         }
-        let rules: Vec<Rule> =
-            rules.into_iter().filter_map(|(_, peers, announce)| Some(Rule { peers: peers?, announce: announce? })).collect();
+        let rules: Vec<Rule> = rules
+            .into_iter()
+            .filter_map(|(_, peers, announce)| Some(Rule { peers: peers?, announce: announce? }))
+            .collect();
         (rules.len() == count).then(|| AddressMap::new(rules))
     }
 

@@ -133,7 +133,8 @@ impl<'t> Builder<'t> {
                 }
                 Event::Nothing | Event::StreamStart | Event::DocumentStart(_) | Event::DocumentEnd => {}
                 _ if root.is_some() => {
-                    let wrong = Wrong::new("a second document", "remove the line `---`: a file holds one configuration");
+                    let wrong =
+                        Wrong::new("a second document", "remove the line `---`: a file holds one configuration");
                     return Err(SyntaxError { at: self.bytes(span).start, wrong });
                 }
                 event => root = Some(self.node(event, span, 0)?),

@@ -108,21 +108,21 @@ fn map(entries: &[Entry], keys: &[(&str, &Shape)], path: &KeyPath, problems: &mu
 fn unknown(key: &str, nearest: Option<&str>, keys: &[(&str, &Shape)]) -> Wrong {
     let help = match nearest {
         Some(nearest) => format!("write `{nearest}`"),
-        None if key == "<<" => "merge keys are not supported: write the keys out, or use an alias for a whole value".into(),
+        None if key == "<<" => {
+            "merge keys are not supported: write the keys out, or use an alias for a whole value".into()
+        }
         None => format!("known here: {}", names(keys)),
     };
     Wrong::new("unknown key", help)
 }
 
-/// The key that was probably meant.
+/// The key that was probably meant: one in three letters may be wrong, as rustc has it for misspelt names.
 fn nearest<'k>(key: &str, keys: &[(&'k str, &Shape)]) -> Option<&'k str> {
-    // What strsim's authors and clap use to tell a misspelling from another word.
-    const ALIKE: f64 = 0.8;
     let wanted = key.to_lowercase().replace('-', "_");
     keys.iter()
-        .map(|(name, _)| (strsim::jaro_winkler(&wanted, name), *name))
-        .filter(|(score, _)| *score > ALIKE)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(name, _)| (strsim::damerau_levenshtein(&wanted, name), *name))
+        .filter(|(distance, name)| *distance <= wanted.len().max(name.len()) / 3)
+        .min_by_key(|(distance, _)| *distance)
         .map(|(_, name)| name)
 }
 

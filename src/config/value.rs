@@ -40,7 +40,8 @@ pub(super) fn name(text: &str) -> Parsed<String> {
 pub(super) fn bind(text: &str) -> Parsed<SocketAddr> {
     let addr = text.parse::<SocketAddr>().map(canonical).map_err(|_| not_a_bind_address(text))?;
     if addr.port() == 0 {
-        let help = format!("write the port that clients connect to, usually `{}`", SocketAddr::new(addr.ip(), FTP_PORT));
+        let help =
+            format!("write the port that clients connect to, usually `{}`", SocketAddr::new(addr.ip(), FTP_PORT));
         return Err(Wrong::new("port 0 is a different port at every start", help));
     }
     if !is_unicast(addr.ip()) && !addr.ip().is_unspecified() {
@@ -184,7 +185,10 @@ fn announced_address(ip: IpAddr) -> Parsed<Announce> {
     }
     if !is_unicast(ip) {
         let kind = if ip.is_multicast() { "a multicast" } else { "a broadcast" };
-        return Err(Wrong::new(format!("`{ip}` is {kind} address"), "write the address at which peers reach this machine"));
+        return Err(Wrong::new(
+            format!("`{ip}` is {kind} address"),
+            "write the address at which peers reach this machine",
+        ));
     }
     Ok(Announce::Address(ip))
 }
@@ -253,7 +257,10 @@ pub(super) fn timeout(text: &str) -> Parsed<Duration> {
         Wrong::new(format!("`{text}` is not a time"), help)
     })?;
     if duration.is_zero() {
-        return Err(Wrong::new("no time at all", "write more than zero, like `30s`; leave the key out for its default"));
+        return Err(Wrong::new(
+            "no time at all",
+            "write more than zero, like `30s`; leave the key out for its default",
+        ));
     }
     if duration > MAX_TIMEOUT {
         return Err(Wrong::new("longer than a year", "write `365days` or less"));
@@ -292,7 +299,8 @@ mod tests {
         }
         assert_eq!(help(upstream("ftp://files.example.com/")), "write `files.example.com`");
         assert!(help(upstream("2001:db8::20")).starts_with("write `[2001:db8::20]:21`"));
-        for wrong in ["", "0.0.0.0:21", "[::]", "224.0.0.1", "255.255.255.255", "host:0", "host:65536", "172.16.0.300"] {
+        for wrong in ["", "0.0.0.0:21", "[::]", "224.0.0.1", "255.255.255.255", "host:0", "host:65536", "172.16.0.300"]
+        {
             assert!(upstream(wrong).is_err(), "{wrong}");
         }
         for wrong in ["a b", "host:", "-a.example", "a..b", "[host]:21", "[::1]x", "ü.example"] {

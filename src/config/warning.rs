@@ -20,15 +20,16 @@ impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "listener `{}`: {}.data_ports: the kernel uses {} for outgoing connections, so some of these ports may be \
-             taken when they are needed; reserve them with\n    sysctl -w net.ipv4.ip_local_reserved_ports={}\n\
-             and in /etc/sysctl.d for the next boot",
+            "listener `{}`: {}.data_ports: the kernel takes ports of {} for outgoing connections (ip_local_port_range \
+             is {}-{}), so some may be missing when they are needed; keep them free with `sysctl -w \
+             net.ipv4.ip_local_reserved_ports={}`, and the same setting in /etc/sysctl.d for the next boot",
             self.listener,
             self.leg,
             PortList(&[bounds(&self.ports)]),
+            self.kernel.start(),
+            self.kernel.end(),
             self.reserve,
-        )?;
-        write!(f, " (net.ipv4.ip_local_port_range is {}-{})", self.kernel.start(), self.kernel.end())
+        )
     }
 }
 
@@ -128,10 +129,10 @@ mod tests {
         let warnings = warnings("40000-40020", "20000-20020", "32768\t60999\n", "8080,9148-9150\n");
         assert_eq!(
             warnings,
-            ["listener `ftp`: client.data_ports: the kernel uses 40000-40020 for outgoing connections, so some of \
-              these ports may be taken when they are needed; reserve them with\n    \
-              sysctl -w net.ipv4.ip_local_reserved_ports=8080,9148-9150,20000-20020,40000-40020\n\
-              and in /etc/sysctl.d for the next boot (net.ipv4.ip_local_port_range is 32768-60999)"]
+            ["listener `ftp`: client.data_ports: the kernel takes ports of 40000-40020 for outgoing connections \
+              (ip_local_port_range is 32768-60999), so some may be missing when they are needed; keep them free with \
+              `sysctl -w net.ipv4.ip_local_reserved_ports=8080,9148-9150,20000-20020,40000-40020`, and the same \
+              setting in /etc/sysctl.d for the next boot"]
         );
     }
 
@@ -145,8 +146,8 @@ mod tests {
     #[test]
     fn only_the_ports_that_are_left_are_named() {
         let partly = warnings("32760-32770", "any", "32768 60999", "32768");
-        assert!(partly[0].contains("uses 32769-32770 for"), "{partly:?}");
-        assert!(partly[0].contains("ports=32760-32770\n"), "{partly:?}");
+        assert!(partly[0].contains("ports of 32769-32770 for"), "{partly:?}");
+        assert!(partly[0].contains("ports=32760-32770`"), "{partly:?}");
         assert_eq!(warnings("40000", "50000", "32768 60999", "").len(), 2);
     }
 }
