@@ -120,7 +120,13 @@ fn dns_name(text: &str) -> Parsed<String> {
 
 /// Which peers a rule of an address map is for.
 pub(super) fn peers(text: &str) -> Parsed<Peers> {
-    if text == "any" { Ok(Peers::Any) } else { network(text).map(Peers::Net) }
+    if text == "any" {
+        return Ok(Peers::Any);
+    }
+    if matches!(text, "all" | "*" | "Any" | "ANY" | "everybody") {
+        return Err(Wrong::new(format!("`{text}` is not a network"), "write `any`"));
+    }
+    network(text).map(Peers::Net)
 }
 
 /// A network, or an address for the network that is only it.
@@ -129,7 +135,7 @@ pub(super) fn network(text: &str) -> Parsed<IpNet> {
         return Ok(IpNet::from(ip.to_canonical()));
     }
     let net = text.parse::<IpNet>().map_err(|_| {
-        let help = "write a network like `172.16.0.0/16`, or an address; `any` is for rules of an address map";
+        let help = "write a network like `172.16.0.0/16`, or an address";
         Wrong::new(format!("`{text}` is not a network"), help)
     })?;
     if net.addr() != net.network() {
@@ -376,6 +382,8 @@ mod tests {
             help(network("172.16.0.10/16")),
             "write `172.16.0.0/16` for the network, or `172.16.0.10` for that address alone"
         );
+        assert_eq!(peers("any"), Ok(Peers::Any));
+        assert_eq!(help(peers("*")), "write `any`");
         for wrong in ["", "10.0.0.0/33", "10.0.0.*", "example.com"] {
             assert!(network(wrong).is_err(), "{wrong}");
         }
