@@ -1,11 +1,28 @@
 //! The configuration: valid by construction.
 //!
-//! A [`Config`] that exists has been checked as a whole.
+//! A [`Config`] that exists has been checked as a whole. On the way from the text to it,
+//! - `marked` reads the YAML into a tree that knows the place of every key and value,
+//! - `shape` reports unknown and duplicate keys and values of the wrong kind,
+//! - `raw` takes what is left through serde,
+//! - `draft` and `value` make addresses, ranges and times of it, and
+//! - `conflict` compares the listeners with each other.
+//!
+//! None of them stops at the first error: `report` collects them all.
+
+mod conflict;
+mod draft;
+mod marked;
+mod raw;
+mod report;
+mod shape;
+mod value;
+pub mod warning;
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -13,12 +30,73 @@ use ipnet::IpNet;
 pub use crate::nat::DataMode;
 use crate::nat::map::AddressMap;
 use crate::nat::policy::Policy;
+pub use report::{Error, Errors};
+use report::{KeyPath, Problems, Wrong};
 
 /// A whole configuration file.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// What is served; never empty, names are unique.
     pub listeners: Vec<Listener>,
+}
+
+/// Why a configuration file gave no [`Config`].
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// It cannot be read, or is not text.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It was read, and is wrong.
+    #[error(transparent)]
+    Invalid(#[from] Errors),
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// The file cannot be read, is not UTF-8, or is not a valid configuration.
+    pub fn load(path: &Path) -> Result<Self, LoadError> {
+        let text = std::fs::read_to_string(path).map_err(|source| LoadError::Read { path: path.into(), source })?;
+        Ok(Self::parse(&text, &path.display().to_string())?)
+    }
+
+    /// Checks a text; `origin` is what messages call it.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub fn parse(text: &str, origin: &str) -> Result<Self, Errors> {
+        // Windows editors put a byte order mark before the text; it is no part of it (YAML 1.2 §5.2).
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let tree = marked::Tree::parse(text).map_err(|e| Errors::syntax(origin, text, e.at, e.wrong))?;
+        let mut problems = Problems::new(&tree, text);
+        let root = KeyPath::default();
+        let config = match serde_yaml::from_value(shape::prune(&tree.root, &shape::FILE, &root, &mut problems)) {
+            // A file without content is null, and has no listeners.
+            Ok(file) => draft::read(Option::<raw::File>::unwrap_or_default(file), &mut problems),
+            // What the shape lets through serde accepts (a test of `shape`); if not, serde's words are what we have.
+            Err(error) => {
+                problems.report(&root, Wrong::new(error.to_string(), "see the reference of the keys"));
+                None
+            }
+        };
+        match (problems.into_errors(origin), config) {
+            (Some(errors), _) => Err(errors),
+            (None, config) => Ok(config.expect("a part that could not be read has been reported")),
+        }
+    }
+
+    /// Whether a connection to `addr` would end at one of our own listeners, as far as that is known without
+    /// asking the system for its addresses: behind a wildcard, only the loopback addresses are.
+    #[must_use]
+    pub fn serves(&self, addr: SocketAddr) -> bool {
+        self.listeners.iter().flat_map(|listener| &listener.bind).any(|bind| conflict::reaches(addr, *bind))
+    }
 }
 
 /// One entry of `listeners`: a set of addresses that clients connect to, and the server behind them.

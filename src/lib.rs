@@ -44,6 +44,7 @@
 //!   success is passed on before the data, see [`session`].
 
 pub mod addr;
+pub mod cli;
 pub mod config;
 pub mod discover;
 pub mod ftp;

@@ -1,0 +1,86 @@
+//! `ftp-alg check`: all that can be known without serving.
+
+use std::fmt::Write as _;
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+
+use super::plan;
+use crate::config::warning::{self, Warning};
+use crate::config::{Config, Upstream};
+use crate::nat::map::Announce;
+
+/// What `check` found out about names.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct CheckError(Vec<String>);
+
+/// Resolves every name of the configuration and describes what `run` would do.
+///
+/// # Errors
+/// Each name that cannot be resolved, or resolves to one of our own listeners. The configuration is not wrong
+/// then (names may appear later, and `run` looks them up again for each session), but nothing works yet.
+pub fn check(config: &Config) -> Result<String, CheckError> {
+    let mut failures = Vec::new();
+    let mut upstreams = Vec::new();
+    for listener in &config.listeners {
+        let found = resolve_upstream(&listener.upstream, config);
+        upstreams.push(found.unwrap_or_else(|e| {
+            failures.push(format!("listener `{}`: upstream: {e}", listener.name));
+            Vec::new()
+        }));
+        for (leg, map) in [("client", &listener.client.address_map), ("server", &listener.server.address_map)] {
+            for rule in map.rules() {
+                let Announce::Name(name) = &rule.announce else { continue };
+                match resolve(name.name(), 0) {
+                    Ok(found) => {
+                        name.set(found.iter().map(SocketAddr::ip).collect());
+                    }
+                    Err(e) => failures.push(format!("listener `{}`: {leg}.address_map: {e}", listener.name)),
+                }
+            }
+        }
+    }
+    if !failures.is_empty() {
+        return Err(CheckError(failures));
+    }
+    let ephemeral = setting("ip_local_port_range").ok().map(|range| range.trim().replace(char::is_whitespace, "-"));
+    let mut text = String::new();
+    for (listener, upstream) in config.listeners.iter().zip(&upstreams) {
+        let _ = writeln!(text, "{}", plan::Plan { listener, upstream, ephemeral: ephemeral.as_deref() });
+    }
+    Ok(text)
+}
+
+fn resolve_upstream(upstream: &Upstream, config: &Config) -> Result<Vec<IpAddr>, String> {
+    let found = match upstream {
+        Upstream::Address(addr) => vec![*addr],
+        Upstream::Name { host, port } => resolve(host, *port)?,
+    };
+    match found.iter().find(|addr| config.serves(**addr)) {
+        Some(own) => Err(format!("`{upstream}` is {own}, which is this proxy itself")),
+        None => Ok(found.iter().map(SocketAddr::ip).collect()),
+    }
+}
+
+fn resolve(name: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+    let found = (name, port).to_socket_addrs().map_err(|e| format!("cannot resolve `{name}`: {e}"))?;
+    let mut found: Vec<SocketAddr> = found.map(crate::addr::canonical).collect();
+    // The resolver answers once per socket type.
+    found.sort_unstable();
+    found.dedup();
+    if found.is_empty() { Err(format!("`{name}` has no address")) } else { Ok(found) }
+}
+
+/// What this machine's kernel settings may do to the configured ports; nothing where they cannot be read.
+#[must_use]
+pub fn warnings(config: &Config) -> Vec<Warning> {
+    match (setting("ip_local_port_range"), setting("ip_local_reserved_ports")) {
+        (Ok(range), Ok(reserved)) => warning::ephemeral_ports(config, &range, &reserved),
+        _ => Vec::new(),
+    }
+}
+
+/// A setting of the kernel for TCP ports; they hold for IPv6 too.
+fn setting(name: &str) -> io::Result<String> {
+    std::fs::read_to_string(format!("/proc/sys/net/ipv4/{name}"))
+}

@@ -1,0 +1,187 @@
+//! What a listener will do, and which ports have to be open for it, for the person who opens them.
+
+use std::fmt::{self, Display, Formatter};
+use std::net::IpAddr;
+
+use crate::addr::Family;
+use crate::config::{DataMode, DataPorts, Listener, Upstream};
+use crate::nat::map::{AddressMap, Announce, Peers};
+
+/// The plan of one listener; its names have been resolved.
+pub(super) struct Plan<'a> {
+    pub(super) listener: &'a Listener,
+    /// Where the upstream is now.
+    pub(super) upstream: &'a [IpAddr],
+    /// From which ports the kernel chooses where any will do, like `32768-60999`, if that is known.
+    pub(super) ephemeral: Option<&'a str>,
+}
+
+/// The widest label of the lists below.
+const LABEL: usize = 34;
+
+impl Display for Plan<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let listener = self.listener;
+        writeln!(f, "Listener `{}`", listener.name)?;
+        row(f, "clients connect to", join(&listener.bind))?;
+        row(f, "clients admitted", self.admitted())?;
+        row(f, "FTP server", self.server())?;
+        row(f, "data connections to the server", describe(listener.data_mode))?;
+        if let Some(rate) = listener.limits.connects_per_second {
+            row(f, "new sessions with the server", format!("at most {rate} per second, more wait"))?;
+        }
+        self.announced(f)?;
+        self.ports_to_open(f)?;
+        self.capacity(f)
+    }
+}
+
+impl Plan<'_> {
+    fn admitted(&self) -> String {
+        self.listener.access.allow.as_deref().map_or_else(|| "everybody".into(), join)
+    }
+
+    fn server(&self) -> String {
+        match &self.listener.upstream {
+            upstream @ Upstream::Address(_) => upstream.to_string(),
+            upstream @ Upstream::Name { .. } => format!("{upstream} (now {})", join(self.upstream)),
+        }
+    }
+
+    fn announced(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let (client, server) = (&self.listener.client, &self.listener.server);
+        writeln!(f, "\n  In passive mode clients are told to connect to")?;
+        map(f, &client.address_map, &self.ports(&client.data_ports))?;
+        if self.server_may_connect() {
+            writeln!(f, "  In active mode the server is told to connect to")?;
+            map(f, &server.address_map, &self.ports(&server.data_ports))?;
+        }
+        Ok(())
+    }
+
+    fn ports_to_open(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let listener = self.listener;
+        let mut control: Vec<u16> = listener.bind.iter().map(std::net::SocketAddr::port).collect();
+        control.sort_unstable();
+        control.dedup();
+        writeln!(f, "\n  Open these TCP ports in the security group of this machine and in firewalls on the way")?;
+        row(f, "  in from clients", format!("{}, {}", join(&control), self.ports(&listener.client.data_ports)))?;
+        row(f, "  out to clients", "1024-65535, for clients in active mode (PORT, EPRT)")?;
+        let passive = match (self.server_is_dialled(), listener.policy.privileged_ports) {
+            (false, _) => "",
+            (true, false) => ", and its passive ports (1024-65535 unless its settings name fewer)",
+            (true, true) => ", and its passive ports (1-65535 unless its settings name fewer)",
+        };
+        row(f, "  out to the FTP server", format!("{}{passive}", self.control_port()))?;
+        if self.server_may_connect() {
+            let why = if listener.data_mode == DataMode::Same { ", for clients in active mode" } else { "" };
+            row(f, "  in from the FTP server", format!("{}{why}", self.ports(&listener.server.data_ports)))?;
+        }
+        self.forwarded(f)
+    }
+
+    /// An announced address that is not this machine's own is somebody else's to forward.
+    fn forwarded(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let rules = self.listener.client.address_map.rules().iter();
+        let mut fixed: Vec<String> = rules
+            .filter(|rule| match &rule.announce {
+                Announce::Address(ip) => !self.listener.bind.iter().any(|bind| bind.ip() == *ip),
+                Announce::Name(_) => true,
+                Announce::Local | Announce::ControlAddress => false,
+            })
+            .map(|rule| rule.announce.to_string())
+            .collect();
+        fixed.dedup();
+        if fixed.is_empty() {
+            return Ok(());
+        }
+        writeln!(
+            f,
+            "  What comes in at {} has to reach the same ports of this machine, as an EIP or 1:1 NAT does it.",
+            fixed.join(" or ")
+        )
+    }
+
+    fn capacity(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match &self.listener.client.data_ports {
+            DataPorts::Any => Ok(()),
+            DataPorts::Range(range) => {
+                let count = range.len();
+                writeln!(
+                    f,
+                    "\n  {count} {} per client address may be waiting for their connection at one time; clients behind \
+                     one NAT count as one.\n  Transfers that have begun hold no port, so their number is not limited \
+                     by the range.",
+                    if count == 1 { "transfer" } else { "transfers" }
+                )
+            }
+        }
+    }
+
+    fn ports(&self, ports: &DataPorts) -> String {
+        match (ports, self.ephemeral) {
+            (DataPorts::Any, Some(range)) => format!("{range} (net.ipv4.ip_local_port_range)"),
+            (DataPorts::Any, None) => "any of net.ipv4.ip_local_port_range".into(),
+            (DataPorts::Range(range), _) if range.start() == range.end() => range.start().to_string(),
+            (DataPorts::Range(range), _) => format!("{}-{}", range.start(), range.end()),
+        }
+    }
+
+    fn control_port(&self) -> u16 {
+        match &self.listener.upstream {
+            Upstream::Address(addr) => addr.port(),
+            Upstream::Name { port, .. } => *port,
+        }
+    }
+
+    fn server_is_dialled(&self) -> bool {
+        self.listener.data_mode != DataMode::Active
+    }
+
+    fn server_may_connect(&self) -> bool {
+        self.listener.data_mode != DataMode::Passive
+    }
+}
+
+fn row(f: &mut Formatter<'_>, label: &str, value: impl Display) -> fmt::Result {
+    writeln!(f, "  {label:LABEL$}{value}")
+}
+
+fn map(f: &mut Formatter<'_>, map: &AddressMap, ports: &str) -> fmt::Result {
+    let is_only = map.rules().len() == 1;
+    for rule in map.rules() {
+        let who = match &rule.peers {
+            Peers::Any if is_only => "    any peer".into(),
+            Peers::Any => "    any other peer".into(),
+            Peers::Net(net) => format!("    {net}"),
+        };
+        writeln!(f, "{who:w$}{}, port {}", told(&rule.announce), ports, w = LABEL + 2)?;
+    }
+    Ok(())
+}
+
+fn told(announce: &Announce) -> String {
+    match announce {
+        Announce::Address(ip) => ip.to_string(),
+        Announce::Local => "this machine's end of its control connection".into(),
+        Announce::ControlAddress => "0.0.0.0, which stands for the address of the control connection".into(),
+        Announce::Name(name) => {
+            let now = [Family::V4, Family::V6].into_iter().filter_map(|family| name.get(family));
+            let mut now: Vec<IpAddr> = now.collect();
+            now.dedup();
+            format!("{} (now {})", name.name(), join(&now))
+        }
+    }
+}
+
+fn describe(mode: DataMode) -> &'static str {
+    match mode {
+        DataMode::Same => "passive or active, as the client asks",
+        DataMode::Passive => "always passive: we connect to the server",
+        DataMode::Active => "always active: the server connects to us",
+    }
+}
+
+fn join<T: Display>(items: &[T]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,123 @@
+//! What is wrong between values that are each fine: listeners in each other's way.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
+
+use super::draft::Draft;
+use super::report::{KeyPath, Problems, Wrong};
+use super::{DataPorts, Upstream};
+use crate::addr::{Family, Leg};
+
+/// Reports every conflict.
+pub(super) fn check(drafts: &[Draft], problems: &mut Problems<'_>) {
+    names(drafts, problems);
+    binds(drafts, problems);
+    ranges(drafts, problems);
+    upstreams(drafts, problems);
+}
+
+fn names(drafts: &[Draft], problems: &mut Problems<'_>) {
+    for (i, draft) in drafts.iter().enumerate() {
+        let earlier = drafts[..i].iter().find(|earlier| earlier.name.is_some() && earlier.name == draft.name);
+        let Some(earlier) = earlier else { continue };
+        // Listeners without a name are called after their address, which `binds` reports.
+        let (at, first) = (draft.at.key("name"), earlier.at.key("name"));
+        if problems.stands(&at) || problems.stands(&first) {
+            let what = format!("`{}` is the name of the listener on line {} too", draft.name(), problems.line(&first));
+            problems.report(&at, Wrong::new(what, "give each listener a name of its own"));
+        }
+    }
+}
+
+fn binds(drafts: &[Draft], problems: &mut Problems<'_>) {
+    let all: Vec<(&Draft, &KeyPath, SocketAddr)> = all_binds(drafts).collect();
+    for (i, (_, at, addr)) in all.iter().enumerate() {
+        let earlier = all[..i].iter().find(|(_, _, e)| e.port() == addr.port() && overlap(e.ip(), addr.ip()));
+        let Some((owner, first, taken)) = earlier else { continue };
+        let place = format!("listener `{}`, line {}", owner.name(), problems.line(first));
+        let what = if taken == addr {
+            format!("`{addr}` is taken by {place}")
+        } else {
+            format!("`{addr}` and `{taken}` ({place}) include the same address and port")
+        };
+        problems.report(at, Wrong::new(what, "give one of the two another address or port"));
+    }
+}
+
+/// A data port that is also somebody's control port would be bound twice, or hand clients to the wrong side.
+fn ranges(drafts: &[Draft], problems: &mut Problems<'_>) {
+    for (draft, leg) in drafts.iter().flat_map(|d| [(d, Leg::Client), (d, Leg::Server)]) {
+        let Some(DataPorts::Range(range)) = &draft.leg(leg).data_ports else { continue };
+        let at = draft.leg(leg).at.key("data_ports");
+        for (owner, bind_at, addr) in all_binds(drafts) {
+            if range.contains(&addr.port()) && covers_address(draft, leg, addr.ip()) {
+                let port = addr.port();
+                let place = format!("listener `{}`, line {}", owner.name(), problems.line(bind_at));
+                let what = format!("includes {port}, the control port `{addr}` of {place}");
+                problems.report(&at, Wrong::new(what, without(range, port)));
+            }
+        }
+    }
+}
+
+/// A leg's data ports are open on its own addresses. Those of the server leg are not known before a server
+/// has been reached: it may be any address of this machine.
+fn covers_address(draft: &Draft, leg: Leg, ip: IpAddr) -> bool {
+    match leg {
+        Leg::Client => draft.bind.iter().any(|(_, own)| overlap(own.ip(), ip)),
+        Leg::Server => true,
+    }
+}
+
+fn without(range: &RangeInclusive<u16>, port: u16) -> String {
+    let (first, last) = (*range.start(), *range.end());
+    let (below, above) = (port - first, last - port);
+    match (below, above) {
+        (0, 0) => "choose another port".into(),
+        _ if below > above => format!("write `{first}-{}`, or choose other ports", port - 1),
+        _ => format!("write `{}-{last}`, or choose other ports", port + 1),
+    }
+}
+
+/// A proxy that is its own server connects to itself until it runs out of sockets.
+fn upstreams(drafts: &[Draft], problems: &mut Problems<'_>) {
+    for draft in drafts {
+        let Some(upstream) = &draft.upstream else { continue };
+        let own = all_binds(drafts).find(|(_, _, bind)| is_own(upstream, *bind));
+        let Some((owner, bind_at, bind)) = own else { continue };
+        let place = format!("listener `{}`, line {}", owner.name(), problems.line(bind_at));
+        let what = format!("`{upstream}` is this proxy itself: `{bind}` of {place}");
+        let help = "write the address and port of the FTP server behind it; a server on this machine needs a port \
+                    of its own";
+        problems.report(&draft.at.key("upstream"), Wrong::new(what, help));
+    }
+}
+
+fn is_own(upstream: &Upstream, bind: SocketAddr) -> bool {
+    match upstream {
+        Upstream::Address(addr) => reaches(*addr, bind),
+        // RFC 6761 §6.3: always the loopback address.
+        Upstream::Name { host, port } if host.trim_end_matches('.').eq_ignore_ascii_case("localhost") => {
+            let loopback: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+            loopback.into_iter().any(|ip| reaches(SocketAddr::new(ip, *port), bind))
+        }
+        Upstream::Name { .. } => false,
+    }
+}
+
+/// Whether connecting to `addr` ends at `bind`. Behind a wildcard are all addresses of this machine, of which
+/// the loopback ones are known without asking it.
+pub(super) fn reaches(addr: SocketAddr, bind: SocketAddr) -> bool {
+    let is_behind =
+        bind.ip().is_unspecified() && addr.ip().is_loopback() && Family::of(addr.ip()) == Family::of(bind.ip());
+    addr.port() == bind.port() && (addr.ip() == bind.ip() || is_behind)
+}
+
+fn all_binds(drafts: &[Draft]) -> impl Iterator<Item = (&Draft, &KeyPath, SocketAddr)> {
+    drafts.iter().flat_map(|draft| draft.bind.iter().map(move |(at, addr)| (draft, at, *addr)))
+}
+
+/// Whether two addresses to listen on include a common one. IPv6 sockets are V6ONLY.
+fn overlap(a: IpAddr, b: IpAddr) -> bool {
+    Family::of(a) == Family::of(b) && (a == b || a.is_unspecified() || b.is_unspecified())
+}

@@ -1,0 +1,259 @@
+//! From the file's text to a checked [`Config`]: what can be read is read, however much else is wrong.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::report::{KeyPath, Problems, Wrong};
+use super::value::Parsed;
+use super::{Access, Config, DataMode, DataPorts, LegConfig, Limits, Listener, Timeouts, Upstream};
+use super::{conflict, raw, value};
+use crate::addr::Leg;
+use crate::nat::map::{AddressMap, Announce, Peers, Rule};
+use crate::nat::policy::Policy;
+
+/// A listener as far as it could be read, with the places that later checks point to.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) at: KeyPath,
+    pub(super) name: Option<String>,
+    pub(super) bind: Vec<(KeyPath, SocketAddr)>,
+    pub(super) upstream: Option<Upstream>,
+    pub(super) client: DraftLeg,
+    pub(super) server: DraftLeg,
+    data_mode: DataMode,
+    access: Access,
+    policy: Policy,
+    timeouts: Timeouts,
+    limits: Limits,
+}
+
+/// One leg of it.
+#[derive(Debug)]
+pub(super) struct DraftLeg {
+    pub(super) at: KeyPath,
+    pub(super) data_ports: Option<DataPorts>,
+    address_map: Option<AddressMap>,
+}
+
+impl Draft {
+    /// What messages call the listener.
+    pub(super) fn name(&self) -> String {
+        self.name.clone().unwrap_or_else(|| self.at.to_string())
+    }
+
+    pub(super) fn leg(&self, leg: Leg) -> &DraftLeg {
+        match leg {
+            Leg::Client => &self.client,
+            Leg::Server => &self.server,
+        }
+    }
+
+    fn finish(self) -> Option<Listener> {
+        Some(Listener {
+            name: self.name?,
+            bind: self.bind.into_iter().map(|(_, addr)| addr).collect(),
+            upstream: self.upstream?,
+            client: self.client.finish()?,
+            server: self.server.finish()?,
+            data_mode: self.data_mode,
+            access: self.access,
+            policy: self.policy,
+            timeouts: self.timeouts,
+            limits: self.limits,
+        })
+    }
+}
+
+impl DraftLeg {
+    fn finish(self) -> Option<LegConfig> {
+        Some(LegConfig { address_map: self.address_map?, data_ports: self.data_ports? })
+    }
+}
+
+/// Reads the whole file. `None` if anything was reported.
+pub(super) fn read(file: raw::File, problems: &mut Problems<'_>) -> Option<Config> {
+    let root = KeyPath::default();
+    let mut reader = Reader { problems };
+    let at = root.key("listeners");
+    let listeners = file.listeners.unwrap_or_default();
+    if listeners.is_empty() {
+        let help = "write at least one entry with `bind`, `upstream` and `client` under `listeners:`";
+        reader.missing(&at, "there are no listeners", help);
+    }
+    let entries = listeners.into_iter().enumerate();
+    let drafts: Vec<Draft> = entries.filter_map(|(i, raw)| Some(reader.listener(raw?, at.index(i)))).collect();
+    conflict::check(&drafts, problems);
+    drafts.into_iter().map(Draft::finish).collect::<Option<_>>().map(|listeners| Config { listeners })
+}
+
+struct Reader<'a, 't> {
+    problems: &'a mut Problems<'t>,
+}
+
+impl Reader<'_, '_> {
+    fn listener(&mut self, raw: raw::Listener, at: KeyPath) -> Draft {
+        let bind = self.bind(raw.bind, &at.key("bind"));
+        let client = raw.client.unwrap_or_default();
+        let server = raw.server.unwrap_or_default();
+        let policy = raw.policy.unwrap_or_default();
+        Draft {
+            name: self.optional(raw.name, &at.key("name"), value::name).or_else(|| Some(bind.first()?.1.to_string())),
+            upstream: self.required(raw.upstream, &at.key("upstream"), value::upstream, "`upstream: 172.16.0.20`"),
+            client: self.client(client, at.key("client")),
+            data_mode: self
+                .optional(server.data_mode.clone(), &at.key("server").key("data_mode"), value::data_mode)
+                .unwrap_or_default(),
+            server: self.server(server, at.key("server")),
+            access: self.access(policy.allow, &at.key("policy").key("allow")),
+            policy: Policy {
+                privileged_ports: self
+                    .optional(policy.privileged_ports, &at.key("policy").key("privileged_ports"), value::boolean)
+                    .unwrap_or_default(),
+            },
+            timeouts: self.timeouts(raw.timeouts.unwrap_or_default(), &at.key("timeouts")),
+            limits: Limits {
+                connects_per_second: self.optional(
+                    raw.limits.unwrap_or_default().connects_per_second,
+                    &at.key("limits").key("connects_per_second"),
+                    value::rate,
+                ),
+            },
+            bind,
+            at,
+        }
+    }
+
+    fn bind(&mut self, raw: Option<raw::Texts>, at: &KeyPath) -> Vec<(KeyPath, SocketAddr)> {
+        let texts = raw.unwrap_or_default();
+        if texts.is_empty() {
+            self.missing(at, "no address to listen on", "write where clients connect, like `bind: 0.0.0.0:21`");
+        }
+        let paths = (0..texts.len()).map(|i| at.index(i));
+        paths.zip(texts).filter_map(|(at, text)| Some((at.clone(), self.optional(text, &at, value::bind)?))).collect()
+    }
+
+    fn client(&mut self, raw: raw::Client, at: KeyPath) -> DraftLeg {
+        let example = "`data_ports: 20000-20020`, ports that the security group opens, or `any`";
+        DraftLeg {
+            data_ports: self.required(raw.data_ports, &at.key("data_ports"), value::data_ports, example),
+            address_map: self.address_map(raw.address_map, &at.key("address_map"), None),
+            at,
+        }
+    }
+
+    fn server(&mut self, raw: raw::Server, at: KeyPath) -> DraftLeg {
+        let ports_at = at.key("data_ports");
+        let data_ports = self.optional(raw.data_ports, &ports_at, value::data_ports);
+        DraftLeg {
+            data_ports: data_ports.or_else(|| (!self.problems.has(&ports_at)).then_some(DataPorts::Any)),
+            address_map: self.address_map(raw.address_map, &at.key("address_map"), Some(AddressMap::local())),
+            at,
+        }
+    }
+
+    /// A map ends in the one rule for everybody else: otherwise some peer would be told nothing.
+    fn address_map(
+        &mut self,
+        raw: Option<Vec<Option<raw::Rule>>>,
+        at: &KeyPath,
+        default: Option<AddressMap>,
+    ) -> Option<AddressMap> {
+        const LAST: &str = "write `- { peers: any, announce: ADDRESS }` as the last rule, where ADDRESS is an address, \
+                            a DNS name, `local` or `control-address`";
+        let Some(raw) = raw else {
+            if default.is_none() {
+                self.missing(at, "missing", LAST);
+            }
+            return default.filter(|_| !self.problems.has(at));
+        };
+        let count = raw.len();
+        let rules: Vec<(KeyPath, Option<Peers>, Option<Announce>)> =
+            raw.into_iter().enumerate().map(|(i, rule)| self.rule(rule, at.index(i))).collect();
+        for (i, (rule_at, peers, _)) in rules.iter().enumerate() {
+            let covers = |earlier: &Peers| peers.as_ref().is_some_and(|peers| covers(earlier, peers));
+            if let Some(by) = rules[..i].iter().position(|(_, p, _)| p.as_ref().is_some_and(covers)) {
+                let what = format!("never reached: rule {} before it is for the same peers", by + 1);
+                self.problems.report(rule_at, Wrong::new(what, "remove it, or move it up: the first match decides"));
+            }
+        }
+        let last = rules.last();
+        let any_at_all = rules.iter().any(|(_, peers, _)| matches!(peers, Some(Peers::Any)));
+        // A last rule that could not be read may well be the one.
+        if !any_at_all && last.is_none_or(|(_, peers, _)| peers.is_some()) {
+            self.problems.report(at, Wrong::new("no rule for everybody else", LAST));
+        }
+        let rules: Vec<Rule> = rules
+            .into_iter()
+            .filter_map(|(_, peers, announce)| Some(Rule { peers: peers?, announce: announce? }))
+            .collect();
+        (rules.len() == count).then(|| AddressMap::new(rules))
+    }
+
+    fn rule(&mut self, raw: Option<raw::Rule>, at: KeyPath) -> (KeyPath, Option<Peers>, Option<Announce>) {
+        let Some(raw) = raw else { return (at, None, None) };
+        let peers = self.required(raw.peers, &at.key("peers"), value::peers, "`peers: any`, or a network");
+        let example = "`announce: ` and an address, `local`, or a DNS name";
+        let announce = self.required(raw.announce, &at.key("announce"), value::announce, example);
+        (at, peers, announce)
+    }
+
+    fn access(&mut self, raw: Option<raw::Texts>, at: &KeyPath) -> Access {
+        let Some(texts) = raw else { return Access::default() };
+        if texts.is_empty() {
+            let help = "write the networks that may connect, or leave `allow` out to admit everybody";
+            self.problems.report(at, Wrong::new("nobody may connect", help));
+        }
+        let paths = (0..texts.len()).map(|i| at.index(i));
+        Access { allow: Some(paths.zip(texts).filter_map(|(at, t)| self.optional(t, &at, value::network)).collect()) }
+    }
+
+    fn timeouts(&mut self, raw: raw::Timeouts, at: &KeyPath) -> Timeouts {
+        let mut timeouts = Timeouts::default();
+        let mut read = |text: Option<String>, key: &str, into: &mut Duration| {
+            if let Some(duration) = self.optional(text, &at.key(key), value::timeout) {
+                *into = duration;
+            }
+        };
+        read(raw.control_idle, "control_idle", &mut timeouts.control_idle);
+        read(raw.login, "login", &mut timeouts.login);
+        read(raw.connect_server, "connect_server", &mut timeouts.connect_server);
+        read(raw.connect_client, "connect_client", &mut timeouts.connect_client);
+        read(raw.data_idle, "data_idle", &mut timeouts.data_idle);
+        read(raw.port_wait, "port_wait", &mut timeouts.port_wait);
+        read(raw.close, "close", &mut timeouts.close);
+        read(raw.partial_line, "partial_line", &mut timeouts.partial_line);
+        read(raw.drain, "drain", &mut timeouts.drain);
+        timeouts
+    }
+
+    fn optional<T>(&mut self, text: Option<String>, at: &KeyPath, parse: fn(&str) -> Parsed<T>) -> Option<T> {
+        parse(&text?).map_err(|wrong| self.problems.report(at, wrong)).ok()
+    }
+
+    fn required<T>(
+        &mut self,
+        text: Option<String>,
+        at: &KeyPath,
+        parse: fn(&str) -> Parsed<T>,
+        example: &str,
+    ) -> Option<T> {
+        if text.is_none() {
+            self.missing(at, "missing", &format!("write {example}"));
+        }
+        self.optional(text, at, parse)
+    }
+
+    fn missing(&mut self, at: &KeyPath, what: &str, help: &str) {
+        if !self.problems.has(at) && !self.problems.has(&at.parent()) {
+            self.problems.report(at, Wrong::new(what, help));
+        }
+    }
+}
+
+fn covers(earlier: &Peers, later: &Peers) -> bool {
+    match (earlier, later) {
+        (Peers::Any, _) => true,
+        (Peers::Net(_), Peers::Any) => false,
+        (Peers::Net(earlier), Peers::Net(later)) => earlier.contains(later),
+    }
+}

@@ -1,0 +1,77 @@
+//! The YAML file as serde sees it: the same keys, every value still text, everything optional.
+//!
+//! [`shape`](super::shape) has refused unknown keys and wrong kinds before, so that all of them are reported
+//! at once; an entry that it refused is `None` here. [`draft`](super::draft) turns the text into values.
+
+use serde::Deserialize;
+
+/// A list of texts, some of which have been refused already.
+pub(super) type Texts = Vec<Option<String>>;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    pub(super) listeners: Option<Vec<Option<Listener>>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Listener {
+    pub(super) name: Option<String>,
+    pub(super) bind: Option<Texts>,
+    pub(super) upstream: Option<String>,
+    pub(super) client: Option<Client>,
+    pub(super) server: Option<Server>,
+    pub(super) policy: Option<Policy>,
+    pub(super) timeouts: Option<Timeouts>,
+    pub(super) limits: Option<Limits>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Client {
+    pub(super) address_map: Option<Vec<Option<Rule>>>,
+    pub(super) data_ports: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Server {
+    pub(super) data_mode: Option<String>,
+    pub(super) address_map: Option<Vec<Option<Rule>>>,
+    pub(super) data_ports: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Rule {
+    pub(super) peers: Option<String>,
+    pub(super) announce: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Policy {
+    pub(super) allow: Option<Texts>,
+    pub(super) privileged_ports: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Timeouts {
+    pub(super) control_idle: Option<String>,
+    pub(super) login: Option<String>,
+    pub(super) connect_server: Option<String>,
+    pub(super) connect_client: Option<String>,
+    pub(super) data_idle: Option<String>,
+    pub(super) port_wait: Option<String>,
+    pub(super) close: Option<String>,
+    pub(super) partial_line: Option<String>,
+    pub(super) drain: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Limits {
+    pub(super) connects_per_second: Option<String>,
+}

@@ -1,0 +1,413 @@
+//! Single values: text in, the type that the proxy works with out, or what to write instead.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::{IpNet, Ipv4Net};
+
+use super::report::Wrong;
+use super::{DataMode, DataPorts, Upstream};
+use crate::addr::canonical;
+use crate::nat::map::{Announce, Peers, ResolvedName};
+
+/// The control port of FTP (RFC 959 §8).
+pub(super) const FTP_PORT: u16 = 21;
+
+/// Every port of a range is a listening socket, and often a rule that a cloud charges or limits: 4,096 is far
+/// beyond what transfers need, because one port serves many of them, and within a default limit on open files
+/// of 8,192 or more.
+pub(super) const MAX_RANGE: u32 = 4096;
+
+/// Ports below belong to system services (RFC 6335 §6); FTP clients and servers refuse to use them for data.
+pub(super) const FIRST_USER_PORT: u16 = 1024;
+
+/// A longer wait is a slip of the pen, and a far longer one overflows the clock.
+const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+pub(super) type Parsed<T> = Result<T, Wrong>;
+
+/// A name for logs.
+pub(super) fn name(text: &str) -> Parsed<String> {
+    if text.is_empty() || text.chars().any(char::is_control) {
+        return Err(Wrong::new("not usable as a name", "write a short word, like `ftp`"));
+    }
+    Ok(text.into())
+}
+
+/// Where clients connect: an address with a port.
+pub(super) fn bind(text: &str) -> Parsed<SocketAddr> {
+    let addr = text.parse::<SocketAddr>().map(canonical).map_err(|_| not_a_bind_address(text))?;
+    if addr.port() == 0 {
+        let help =
+            format!("write the port that clients connect to, usually `{}`", SocketAddr::new(addr.ip(), FTP_PORT));
+        return Err(Wrong::new("port 0 is a different port at every start", help));
+    }
+    if !is_unicast(addr.ip()) && !addr.ip().is_unspecified() {
+        return Err(Wrong::new(format!("`{}` is not an address of a machine", addr.ip()), "write `0.0.0.0:21`"));
+    }
+    Ok(addr)
+}
+
+fn not_a_bind_address(text: &str) -> Wrong {
+    let what = format!("`{text}` is not an address with a port");
+    if let Some(port) = text.strip_prefix("*:").or(text.strip_prefix(':')).or(Some(text)).filter(|p| is_port(p)) {
+        return Wrong::new(what, format!("write `0.0.0.0:{port}` for all IPv4 addresses of this machine"));
+    }
+    if let Ok(ip) = text.trim_matches(['[', ']']).parse() {
+        return Wrong::new(what, format!("write `{}`", SocketAddr::new(ip, FTP_PORT)));
+    }
+    Wrong::new(what, "write an address of this machine and the control port, like `0.0.0.0:21` or `[::]:21`")
+}
+
+fn is_port(text: &str) -> bool {
+    text.parse::<u16>().is_ok_and(|p| p != 0)
+}
+
+/// The FTP server: `host`, `host:port`, `[v6]` or `[v6]:port`.
+pub(super) fn upstream(text: &str) -> Parsed<Upstream> {
+    let (host, port) = split_port(text)?;
+    let ip = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+    let Ok(ip) = ip.parse::<IpAddr>() else {
+        return Ok(Upstream::Name { host: dns_name(host)?, port });
+    };
+    let ip = ip.to_canonical();
+    if !is_unicast(ip) {
+        let help = "write the address at which this machine reaches the FTP server";
+        return Err(Wrong::new(format!("`{ip}` is not an address of a server"), help));
+    }
+    Ok(Upstream::Address(SocketAddr::new(ip, port)))
+}
+
+fn split_port(text: &str) -> Parsed<(&str, u16)> {
+    if let Some((scheme, rest)) = text.split_once("://") {
+        let help = format!("write `{}`", rest.trim_end_matches('/'));
+        return Err(Wrong::new(format!("`{scheme}://` in place of a host"), help));
+    }
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, _)) if host.contains(':') && !host.starts_with('[') => {
+            let help = format!("write `[{text}]:{FTP_PORT}`: brackets tell an IPv6 address from its port");
+            return Err(Wrong::new("an IPv6 address without brackets", help));
+        }
+        Some((host, port)) if !text.ends_with(']') => (host, port),
+        _ => return Ok((text, FTP_PORT)),
+    };
+    if !is_port(port) {
+        let help = format!("write `{host}:{FTP_PORT}`; ports are 1 to 65535");
+        return Err(Wrong::new(format!("`{port}` is not a port"), help));
+    }
+    Ok((host, port.parse().unwrap_or(FTP_PORT)))
+}
+
+/// RFC 1123 §2.1: letters, digits, hyphens; the last label is not all digits, or it would be an address.
+/// Underscores are not allowed in host names, but exist in the DNS of Docker and of Windows domains.
+fn dns_name(text: &str) -> Parsed<String> {
+    let labels: Vec<&str> = text.strip_suffix('.').unwrap_or(text).split('.').collect();
+    let is_label = |label: &&str| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    let is_numeric = labels.last().is_none_or(|last| last.bytes().all(|b| b.is_ascii_digit()));
+    if text.len() > 253 || is_numeric || !labels.iter().all(is_label) {
+        let what = format!("`{text}` is neither an address nor a DNS name");
+        return Err(Wrong::new(what, "write one like `172.16.0.20`, `[2001:db8::20]` or `ftp.example.com`"));
+    }
+    Ok(text.into())
+}
+
+/// Which peers a rule of an address map is for.
+pub(super) fn peers(text: &str) -> Parsed<Peers> {
+    if text == "any" {
+        return Ok(Peers::Any);
+    }
+    if matches!(text, "all" | "*" | "Any" | "ANY" | "everybody") {
+        return Err(Wrong::new(format!("`{text}` is not a network"), "write `any`"));
+    }
+    network(text).map(Peers::Net)
+}
+
+/// A network, or an address for the network that is only it.
+pub(super) fn network(text: &str) -> Parsed<IpNet> {
+    if let Ok(ip) = text.parse::<IpAddr>() {
+        return Ok(IpNet::from(ip.to_canonical()));
+    }
+    let net = text.parse::<IpNet>().map_err(|_| {
+        let help = "write a network like `172.16.0.0/16`, or an address";
+        Wrong::new(format!("`{text}` is not a network"), help)
+    })?;
+    if net.addr() != net.network() {
+        let what = format!("`{text}` is an address within a network");
+        let help = format!("write `{}` for the network, or `{}` for that address alone", net.trunc(), net.addr());
+        return Err(Wrong::new(what, help));
+    }
+    Ok(canonical_net(net))
+}
+
+/// Peers are compared in canonical form, so `::ffff:a.b.c.d/n` has to be IPv4 too.
+fn canonical_net(net: IpNet) -> IpNet {
+    const MAPPED: u8 = 96;
+    let IpNet::V6(v6) = net else { return net };
+    let v4 = v6.addr().to_ipv4_mapped().zip(v6.prefix_len().checked_sub(MAPPED));
+    v4.and_then(|(ip, len)| Ipv4Net::new(ip, len).ok()).map_or(net, IpNet::V4)
+}
+
+/// What the peers of a rule are told.
+pub(super) fn announce(text: &str) -> Parsed<Announce> {
+    match text {
+        "local" => return Ok(Announce::Local),
+        "control-address" => return Ok(Announce::ControlAddress),
+        "auto" => {
+            let help = "write the public address, or a DNS name that points to it";
+            return Err(Wrong::new("`auto` is not supported yet", help));
+        }
+        _ => {}
+    }
+    if let Ok(ip) = text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+        return announced_address(ip.to_canonical());
+    }
+    if let Ok(addr) = text.parse::<SocketAddr>() {
+        let help = format!("write `{}`: the port comes from `data_ports`", addr.ip());
+        return Err(Wrong::new("an address with a port", help));
+    }
+    if let Some(word) = ["local", "control-address"].into_iter().find(|word| is_misspelt(text, word)) {
+        return Err(Wrong::new(format!("`{text}` is not known"), format!("write `{word}`")));
+    }
+    let name = dns_name(text).map_err(|wrong| {
+        let help = "write an address like `203.0.113.10`, `local`, `control-address`, or a DNS name";
+        Wrong::new(wrong.what, help)
+    })?;
+    Ok(Announce::Name(Arc::new(ResolvedName::new(name))))
+}
+
+fn announced_address(ip: IpAddr) -> Parsed<Announce> {
+    if ip.is_unspecified() {
+        let what = format!("`{ip}` names no machine");
+        let help = "write `control-address` to have clients use the address of the control connection (few clients \
+                    know that), or the address at which they reach this machine";
+        return Err(Wrong::new(what, help));
+    }
+    if !is_unicast(ip) {
+        let kind = if ip.is_multicast() { "a multicast" } else { "a broadcast" };
+        return Err(Wrong::new(
+            format!("`{ip}` is {kind} address"),
+            "write the address at which peers reach this machine",
+        ));
+    }
+    Ok(Announce::Address(ip))
+}
+
+/// A slip such as `Local` or `controladdress`, which would pass for a DNS name.
+fn is_misspelt(text: &str, word: &str) -> bool {
+    strsim::damerau_levenshtein(&text.to_lowercase(), word) <= 2
+}
+
+fn is_unicast(ip: IpAddr) -> bool {
+    !(ip.is_unspecified() || ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST))
+}
+
+/// `20000-20020`, `20000` or `any`.
+pub(super) fn data_ports(text: &str) -> Parsed<DataPorts> {
+    if text == "any" {
+        return Ok(DataPorts::Any);
+    }
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let bounds = first.trim().parse::<u16>().ok().zip(last.trim().parse::<u16>().ok());
+    let (first, last) = bounds.ok_or_else(|| {
+        let help = "write a range like `20000-20020`, one port like `20000`, or `any`; ports are 1024 to 65535";
+        Wrong::new(format!("`{text}` is not a range of ports"), help)
+    })?;
+    if first > last {
+        return Err(Wrong::new(format!("`{text}` is reversed"), format!("write `{last}-{first}`")));
+    }
+    if first < FIRST_USER_PORT {
+        let what = format!("port {first} is privileged, and peers refuse such ports for data");
+        return Err(Wrong::new(what, "use ports from 1024 on, like `20000-20020`"));
+    }
+    let count = u32::from(last) - u32::from(first) + 1;
+    if count > MAX_RANGE {
+        let what = format!("{count} ports are more than {MAX_RANGE}");
+        let help = format!(
+            "write `{first}-{}` or fewer: one port serves any number of established transfers",
+            u32::from(first) + MAX_RANGE - 1
+        );
+        return Err(Wrong::new(what, help));
+    }
+    Ok(DataPorts::Range(first..=last))
+}
+
+/// `same`, `passive` or `active`.
+pub(super) fn data_mode(text: &str) -> Parsed<DataMode> {
+    match text {
+        "same" => Ok(DataMode::Same),
+        "passive" => Ok(DataMode::Passive),
+        "active" => Ok(DataMode::Active),
+        _ => Err(Wrong::new(format!("`{text}` is not a data mode"), "write `same`, `passive` or `active`")),
+    }
+}
+
+/// `true` or `false`.
+pub(super) fn boolean(text: &str) -> Parsed<bool> {
+    text.parse().map_err(|_| Wrong::new(format!("`{text}` is neither true nor false"), "write `true` or `false`"))
+}
+
+/// A time with its unit.
+pub(super) fn timeout(text: &str) -> Parsed<Duration> {
+    let duration = humantime::parse_duration(text).map_err(|_| {
+        let help = match text.trim().parse::<u64>() {
+            Ok(seconds) if seconds > 0 => format!("add the unit: `{seconds}s`, `{seconds}ms` or `{seconds}m`"),
+            _ => "write a number and a unit, like `30s` or `15m`".into(),
+        };
+        Wrong::new(format!("`{text}` is not a time"), help)
+    })?;
+    if duration.is_zero() {
+        return Err(Wrong::new(
+            "no time at all",
+            "write more than zero, like `30s`; leave the key out for its default",
+        ));
+    }
+    if duration > MAX_TIMEOUT {
+        return Err(Wrong::new("longer than a year", "write `365days` or less"));
+    }
+    Ok(duration)
+}
+
+/// How many per second.
+pub(super) fn rate(text: &str) -> Parsed<NonZeroU32> {
+    text.parse().map_err(|_| {
+        let help = "write a whole number from 1 on, like `10`; leave the key out to have no limit";
+        Wrong::new(format!("`{text}` is not a number per second"), help)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn help<T: std::fmt::Debug>(parsed: Parsed<T>) -> String {
+        parsed.unwrap_err().help
+    }
+
+    #[test]
+    fn upstreams_in_all_forms() {
+        for (text, expected) in [
+            ("172.16.0.20", "172.16.0.20:21"),
+            ("172.16.0.20:2121", "172.16.0.20:2121"),
+            ("[2001:db8::20]", "[2001:db8::20]:21"),
+            ("[2001:db8::20]:2121", "[2001:db8::20]:2121"),
+            ("[::ffff:172.16.0.20]", "172.16.0.20:21"),
+            ("ftp.example.com", "ftp.example.com:21"),
+            ("ftp_server:2121", "ftp_server:2121"),
+        ] {
+            assert_eq!(upstream(text).unwrap().to_string(), expected, "{text}");
+        }
+        assert_eq!(help(upstream("ftp://files.example.com/")), "write `files.example.com`");
+        assert!(help(upstream("2001:db8::20")).starts_with("write `[2001:db8::20]:21`"));
+        for wrong in ["", "0.0.0.0:21", "[::]", "224.0.0.1", "255.255.255.255", "host:0", "host:65536", "172.16.0.300"]
+        {
+            assert!(upstream(wrong).is_err(), "{wrong}");
+        }
+        for wrong in ["a b", "host:", "-a.example", "a..b", "[host]:21", "[::1]x", "ü.example"] {
+            assert!(upstream(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn bind_needs_an_address_and_a_port() {
+        assert_eq!(bind("[::ffff:192.0.2.1]:21").unwrap().to_string(), "192.0.2.1:21");
+        for (wrong, remedy) in
+            [("0.0.0.0", "write `0.0.0.0:21`"), ("::", "write `[::]:21`"), ("[::1]", "write `[::1]:21`")]
+        {
+            assert_eq!(help(bind(wrong)), remedy);
+        }
+        for wrong in ["*:2121", ":2121", "2121"] {
+            assert!(help(bind(wrong)).starts_with("write `0.0.0.0:2121`"), "{wrong}");
+        }
+        for wrong in ["", "localhost:21", "192.0.2.1:0", "192.0.2.1:65536", "224.0.0.1:21", "255.255.255.255:21"] {
+            assert!(bind(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_unspecified_multicast_or_broadcast_address_is_not_announced() {
+        for wrong in ["0.0.0.0", "::", "::ffff:0.0.0.0"] {
+            assert!(help(announce(wrong)).starts_with("write `control-address`"), "{wrong}");
+        }
+        for wrong in ["224.0.0.1", "255.255.255.255", "ff02::1"] {
+            assert!(help(announce(wrong)).starts_with("write the address"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn announce_takes_addresses_words_and_names() {
+        for (text, expected) in [
+            ("203.0.113.10", "203.0.113.10"),
+            ("[2001:db8::1]", "2001:db8::1"),
+            ("local", "local"),
+            ("control-address", "control-address"),
+            ("ftp.example.com", "ftp.example.com"),
+            ("localhost", "localhost"),
+        ] {
+            assert_eq!(announce(text).unwrap().to_string(), expected);
+        }
+        assert_eq!(help(announce("Local")), "write `local`");
+        assert_eq!(help(announce("control_address")), "write `control-address`");
+        assert_eq!(help(announce("auto")), "write the public address, or a DNS name that points to it");
+        assert!(help(announce("203.0.113.10:21")).starts_with("write `203.0.113.10`:"));
+        assert!(announce("203.0.113.300").is_err(), "no DNS name ends in a number");
+    }
+
+    #[test]
+    fn ranges_have_edges() {
+        assert_eq!(data_ports("any"), Ok(DataPorts::Any));
+        assert_eq!(data_ports("20000"), Ok(DataPorts::Range(20000..=20000)));
+        assert_eq!(data_ports("1024-1024"), Ok(DataPorts::Range(1024..=1024)));
+        assert_eq!(data_ports("65535"), Ok(DataPorts::Range(65535..=65535)));
+        assert_eq!(data_ports("20000-24095"), Ok(DataPorts::Range(20000..=24095)));
+        assert!(help(data_ports("20000-24096")).starts_with("write `20000-24095`"));
+        assert_eq!(help(data_ports("20020-20000")), "write `20000-20020`");
+        for wrong in ["1023-2000", "0", "65536", "20000-", "-20000", "20000:20020", "20000-20010-20020", "all", ""] {
+            assert!(data_ports(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn networks_are_written_as_such() {
+        assert_eq!(network("172.16.0.10").unwrap().to_string(), "172.16.0.10/32");
+        assert_eq!(network("::ffff:10.0.0.0/104").unwrap().to_string(), "10.0.0.0/8");
+        assert_eq!(network("2001:db8::/32").unwrap().to_string(), "2001:db8::/32");
+        assert_eq!(
+            help(network("172.16.0.10/16")),
+            "write `172.16.0.0/16` for the network, or `172.16.0.10` for that address alone"
+        );
+        assert_eq!(peers("any"), Ok(Peers::Any));
+        assert_eq!(help(peers("*")), "write `any`");
+        for wrong in ["", "10.0.0.0/33", "10.0.0.*", "example.com"] {
+            assert!(network(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn times_carry_units_and_are_not_zero() {
+        assert_eq!(timeout("30s"), Ok(Duration::from_secs(30)));
+        assert_eq!(timeout("15m"), Ok(Duration::from_secs(900)));
+        assert_eq!(timeout("1h 30m"), Ok(Duration::from_secs(5400)));
+        assert!(help(timeout("30")).starts_with("add the unit: `30s`"));
+        for wrong in ["0s", "0", "0ms", "-1s", "", "soon", "366days", "99999999999999999999s"] {
+            assert!(timeout(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_remaining_words_and_numbers() {
+        assert_eq!(rate("5").unwrap().get(), 5);
+        assert!(rate("0").is_err() && rate("1.5").is_err() && rate("4294967296").is_err());
+        assert_eq!((boolean("true"), boolean("false")), (Ok(true), Ok(false)));
+        assert!(boolean("yes").is_err());
+        assert_eq!(data_mode("active"), Ok(DataMode::Active));
+        assert!(data_mode("Active").is_err());
+        assert!(name("a\nb").is_err());
+    }
+}

@@ -1,0 +1,171 @@
+//! The program itself: its arguments, output and exit codes.
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+const FTP_ALG: &str = env!("CARGO_BIN_EXE_ftp-alg");
+
+fn ftp_alg(args: &[&str]) -> Command {
+    let mut command = Command::new(FTP_ALG);
+    command.args(args).env_remove("RUST_LOG").stdin(Stdio::null());
+    command
+}
+
+/// A configuration file that lives as long as the test.
+struct File {
+    path: PathBuf,
+    _dir: TempDir,
+}
+
+fn file(text: &str) -> File {
+    let dir = TempDir::new().expect("a temporary directory");
+    let path = dir.path().join("proxy.yaml");
+    std::fs::write(&path, text).expect("a file in it");
+    File { path, _dir: dir }
+}
+
+/// A listener on loopback that announces and resolves nothing but addresses, unless told otherwise.
+fn listener(changes: &[(&str, &str)]) -> File {
+    let mut text = String::from(
+        "listeners:\n  - name: ftp\n    bind: 127.0.0.9:2121\n    upstream: 127.0.0.8:21\n    client:\n      \
+         address_map: [{ peers: any, announce: local }]\n      data_ports: 20000-20020\n",
+    );
+    for (from, to) in changes {
+        assert!(text.contains(from), "{from}");
+        text = text.replace(from, to);
+    }
+    file(&text)
+}
+
+/// Exit code, standard output and standard error.
+fn outcome(command: &mut Command) -> (Option<i32>, String, String) {
+    let Output { status, stdout, stderr } = command.output().expect("the program starts");
+    let text = |bytes| String::from_utf8(bytes).expect("output is UTF-8");
+    (status.code(), text(stdout), text(stderr))
+}
+
+fn check(file: &File) -> (Option<i32>, String, String) {
+    outcome(ftp_alg(&["check", "--config"]).arg(&file.path))
+}
+
+mod check {
+    use super::*;
+
+    #[test]
+    fn prints_the_plan_of_the_shipped_example() {
+        let (code, stdout, stderr) =
+            outcome(ftp_alg(&["check", "-c", "proxy.yaml"]).current_dir(env!("CARGO_MANIFEST_DIR")));
+        let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
+        let range = range.split_whitespace().collect::<Vec<_>>().join("-");
+        let plan = include_str!("cli/plan.txt").replace("EPHEMERAL", &range);
+        assert_eq!((code, stdout.as_str()), (Some(0), plan.as_str()), "{stderr}");
+    }
+
+    #[test]
+    fn prints_only_the_ports_that_the_data_mode_needs() {
+        let (_, passive, _) = check(&listener(&[("    client:", "    server: { data_mode: passive }\n    client:")]));
+        assert!(passive.contains("out to the FTP server           21, and its passive ports (1024-65535"), "{passive}");
+        assert!(!passive.contains("in from the FTP server") && !passive.contains("the server is told"), "{passive}");
+
+        let active = "    server: { data_mode: active, data_ports: 30000 }\n    client:";
+        let (_, active, _) = check(&listener(&[("    client:", active)]));
+        assert!(active.contains("out to the FTP server           21\n"), "{active}");
+        assert!(active.contains("in from the FTP server          30000\n"), "{active}");
+    }
+
+    #[test]
+    fn says_what_names_are_now() {
+        let names =
+            [("upstream: 127.0.0.8:21", "upstream: localhost:2122"), ("announce: local", "announce: localhost")];
+        let (code, stdout, stderr) = check(&listener(&names));
+        assert_eq!(code, Some(0), "{stderr}");
+        assert!(stdout.contains("localhost:2122 (now "), "{stdout}");
+        assert!(stdout.contains("localhost (now 127.0.0.1"), "{stdout}");
+    }
+
+    #[test]
+    fn fails_with_1_if_a_name_cannot_be_resolved() {
+        // RFC 6761 §6.4: `invalid` never resolves.
+        let names = [("127.0.0.8:21", "ftp.invalid"), ("announce: local", "announce: public.invalid")];
+        let (code, stdout, stderr) = check(&listener(&names));
+        assert_eq!((code, stdout.as_str()), (Some(1), ""));
+        assert!(stderr.contains("listener `ftp`: upstream: cannot resolve `ftp.invalid`: "), "{stderr}");
+        assert!(stderr.contains("listener `ftp`: client.address_map: cannot resolve `public.invalid`: "), "{stderr}");
+    }
+
+    #[test]
+    fn fails_with_2_and_every_error_if_the_file_is_wrong() {
+        let wrong = listener(&[("20000-20020", "20020-20000"), ("name:", "nmae:")]);
+        let (code, stdout, stderr) = check(&wrong);
+        assert_eq!((code, stdout.as_str()), (Some(2), ""));
+        assert!(stderr.contains(&format!("{}:2:5", wrong.path.display())), "{stderr}");
+        assert!(stderr.ends_with("proxy.yaml: 2 errors\n"), "{stderr}");
+    }
+
+    #[test]
+    fn fails_with_2_if_there_is_no_file() {
+        let (code, _, stderr) = outcome(&mut ftp_alg(&["check", "--config", "/nonexistent/proxy.yaml"]));
+        assert_eq!(code, Some(2));
+        assert_eq!(stderr, "cannot read /nonexistent/proxy.yaml: No such file or directory (os error 2)\n");
+    }
+}
+
+mod usage {
+    use super::*;
+
+    #[test]
+    fn the_version_is_that_of_the_package() {
+        let expected = concat!("ftp-alg ", env!("CARGO_PKG_VERSION"), "\n").to_string();
+        assert_eq!(outcome(&mut ftp_alg(&["--version"])), (Some(0), expected, String::new()));
+    }
+
+    #[test]
+    fn help_names_the_default_file_and_the_exit_codes() {
+        let (code, stdout, _) = outcome(&mut ftp_alg(&["check", "--help"]));
+        assert_eq!(code, Some(0));
+        assert!(stdout.contains("/etc/ftp-alg/proxy.yaml") && stdout.contains("Exit codes:"), "{stdout}");
+    }
+
+    #[test]
+    fn wrong_arguments_are_exit_code_2() {
+        for args in [&[][..], &["serve"], &["run", "--log-format", "xml"], &["run", "--log-level", "a=b=c"]] {
+            assert_eq!(outcome(&mut ftp_alg(args)).0, Some(2), "{args:?}");
+        }
+        let (code, _, stderr) = outcome(ftp_alg(&["run"]).env("RUST_LOG", "a=b=c"));
+        assert_eq!(code, Some(2));
+        assert!(stderr.starts_with("`a=b=c` does not say what to log; write RUST_LOG=info"), "{stderr}");
+    }
+}
+
+mod run {
+    use super::*;
+
+    #[test]
+    fn a_wrong_file_is_exit_code_2() {
+        let wrong = listener(&[("name:", "nmae:")]);
+        let (code, stdout, stderr) = outcome(ftp_alg(&["run", "--config"]).arg(&wrong.path));
+        assert_eq!((code, stdout.as_str()), (Some(2), ""));
+        assert!(stderr.contains("listeners[0].nmae: unknown key"), "{stderr}");
+    }
+
+    #[test]
+    fn it_logs_json_to_stderr_and_ends_with_0_on_sigterm() {
+        let config = listener(&[]);
+        let mut child = ftp_alg(&["run", "--log-format", "json", "--config"])
+            .arg(&config.path)
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        stderr.read_line(&mut line).unwrap();
+        assert!(line.starts_with("{\"timestamp\":") && line.ends_with("}\n"), "{line}");
+        let killed = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+        assert!(killed.success());
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+    }
+}

@@ -1,0 +1,522 @@
+//! What `proxy.yaml` may say, and what is said about everything else.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ftp_alg::config::{Config, DataMode, DataPorts, LoadError, Timeouts};
+use proptest::prelude::*;
+
+/// A valid file of one listener, one key a line, for tests to change.
+const VALID: &str = "\
+listeners:
+  - name: ftp
+    bind: 192.0.2.1:2121
+    upstream: 172.16.0.20:21
+    client:
+      address_map: [{ peers: any, announce: 203.0.113.10 }]
+      data_ports: 20000-20020
+    server:
+      data_ports: any
+";
+
+/// The errors of a text, one a line: `line:column path: what; help`.
+fn errors(text: &str) -> Vec<String> {
+    let errors = Config::parse(text, "proxy.yaml").expect_err("this configuration is wrong");
+    errors.list().iter().map(|e| format!("{}:{} {}: {}; {}", e.line, e.column, e.path, e.what, e.help)).collect()
+}
+
+/// The one error of [`VALID`] with `from` replaced.
+fn error(from: &str, to: &str) -> String {
+    assert!(VALID.contains(from), "{from}");
+    let errors = errors(&VALID.replace(from, to));
+    assert_eq!(errors.len(), 1, "{errors:#?}");
+    errors.into_iter().next().unwrap_or_default()
+}
+
+/// [`VALID`] and a second listener.
+fn two(bind: &str, upstream: &str, client_ports: &str, server_ports: &str) -> String {
+    format!(
+        "{VALID}  - name: second\n    bind: {bind}\n    upstream: {upstream}\n    client:\n      \
+         address_map: [{{ peers: any, announce: local }}]\n      data_ports: {client_ports}\n    \
+         server: {{ data_ports: {server_ports} }}\n"
+    )
+}
+
+fn assert_starts(actual: &str, expected: &str) {
+    assert!(actual.starts_with(expected), "\n  {actual}\ndoes not start with\n  {expected}");
+}
+
+mod reading {
+    use super::*;
+
+    #[test]
+    fn the_shipped_example_is_valid() {
+        let config = Config::load(concat!(env!("CARGO_MANIFEST_DIR"), "/proxy.yaml").as_ref()).unwrap();
+        let [ftp] = &config.listeners[..] else { panic!("{config:?}") };
+        assert_eq!(ftp.name, "ftp");
+        assert_eq!(ftp.client.data_ports, DataPorts::Range(20000..=20020));
+        assert_eq!(ftp.client.address_map.rules().len(), 2);
+    }
+
+    #[test]
+    fn the_examples_comments_are_valid_keys() {
+        let uncommented =
+            |line: &'static str| line.strip_prefix("    # ").map_or(line.into(), |key| format!("    {key}"));
+        let text: Vec<String> = include_str!("../proxy.yaml").lines().map(uncommented).collect();
+        let text = text.join("\n");
+        let config = Config::parse(&text, "proxy.yaml").unwrap_or_else(|e| panic!("{e}"));
+        let ftp = &config.listeners[0];
+        assert_eq!(ftp.access.allow.as_ref().map(Vec::len), Some(1));
+        assert_eq!(ftp.limits.connects_per_second.map(std::num::NonZero::get), Some(10));
+        assert_eq!(ftp.timeouts, Timeouts::default(), "the example shows the default");
+    }
+
+    #[test]
+    fn everything_but_the_essential_has_a_default() {
+        let text = "listeners: [{ bind: '192.0.2.1:21', upstream: ftp.example.com, \
+                    client: { data_ports: 20000, address_map: [{ peers: any, announce: local }] } }]";
+        let config = Config::parse(text, "f").unwrap();
+        let ftp = &config.listeners[0];
+        assert_eq!(ftp.name, "192.0.2.1:21");
+        assert_eq!(ftp.upstream.to_string(), "ftp.example.com:21");
+        assert_eq!((ftp.data_mode, &ftp.server.data_ports), (DataMode::Same, &DataPorts::Any));
+        assert_eq!(ftp.server.address_map.rules()[0].announce.to_string(), "local");
+        assert!(ftp.access.allow.is_none() && !ftp.policy.privileged_ports);
+        assert_eq!((ftp.timeouts, ftp.limits.connects_per_second), (Timeouts::default(), None));
+    }
+
+    #[test]
+    fn every_key_arrives_where_it_belongs() {
+        let text = VALID.replace("    server:\n      data_ports: any\n", "")
+            + "    server: { data_mode: active, data_ports: 30000-30001, address_map: [{ peers: any, announce: 192.0.2.9 }] }
+    policy: { allow: [198.51.100.0/24, 2001:db8::1], privileged_ports: true }
+    limits: { connects_per_second: 7 }
+    timeouts: { control_idle: 1s, login: 2s, connect_server: 3s, connect_client: 4s, data_idle: 5s, port_wait: 6s, close: 7s, partial_line: 8s, drain: 1m }
+";
+        let config = Config::parse(&text, "f").unwrap_or_else(|e| panic!("{e}"));
+        let ftp = &config.listeners[0];
+        let bind: Vec<SocketAddr> = vec!["192.0.2.1:2121".parse().unwrap()];
+        assert_eq!((&ftp.bind, ftp.upstream.to_string().as_str()), (&bind, "172.16.0.20:21"));
+        assert_eq!(ftp.data_mode, DataMode::Active);
+        assert_eq!(ftp.server.data_ports, DataPorts::Range(30000..=30001));
+        assert_eq!(ftp.server.address_map.rules()[0].announce.to_string(), "192.0.2.9");
+        let allow: Vec<String> = ftp.access.allow.iter().flatten().map(ToString::to_string).collect();
+        assert_eq!(allow, ["198.51.100.0/24", "2001:db8::1/128"]);
+        assert!(ftp.policy.privileged_ports);
+        assert_eq!(ftp.limits.connects_per_second.map(std::num::NonZero::get), Some(7));
+        let s = Duration::from_secs;
+        let expected = Timeouts {
+            control_idle: s(1),
+            login: s(2),
+            connect_server: s(3),
+            connect_client: s(4),
+            data_idle: s(5),
+            port_wait: s(6),
+            close: s(7),
+            partial_line: s(8),
+            drain: s(60),
+        };
+        assert_eq!(ftp.timeouts, expected);
+    }
+
+    #[test]
+    fn listeners_with_ports_or_addresses_of_their_own_get_along() {
+        for (bind, upstream, client, server) in [
+            ("192.0.2.1:2122", "172.16.0.20", "20000-20020", "any"),
+            ("192.0.2.2:2121", "192.0.2.2:21", "20000-20020", "20000-20020"),
+            ("'[::]:2121'", "127.0.0.1:2121", "any", "any"),
+            ("192.0.2.2:20010", "172.16.0.21", "30000", "any"),
+        ] {
+            let text = two(bind, upstream, client, server);
+            // The last: a control port within the client range of a listener on another address.
+            let config = Config::parse(&text, "f").unwrap_or_else(|e| panic!("{bind}: {e}"));
+            assert_eq!(config.listeners.len(), 2);
+        }
+    }
+
+    #[test]
+    fn an_alias_stands_for_its_anchor() {
+        let text = two("192.0.2.1:2122", "172.16.0.20", "20000", "any")
+            .replacen("address_map: [", "address_map: &map [", 1)
+            .replace("address_map: [{ peers: any, announce: local }]", "address_map: *map");
+        let config = Config::parse(&text, "f").unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(config.listeners[1].client.address_map.rules()[0].announce.to_string(), "203.0.113.10");
+    }
+
+    #[test]
+    fn empty_sections_mean_their_defaults() {
+        let text = VALID.replace("      data_ports: any\n", "") + "    policy:\n    timeouts: ~\n    limits: {}\n";
+        assert_eq!(Config::parse(&text, "f").unwrap().listeners[0].timeouts, Timeouts::default());
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_text() {
+        let text = format!("\u{feff}{}", VALID.replace("name:", "nmae:"));
+        assert_eq!(errors(&text), ["2:5 listeners[0].nmae: unknown key; write `name`"]);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_named() {
+        let missing = Config::load("/nonexistent/proxy.yaml".as_ref()).unwrap_err();
+        assert_eq!(missing.to_string(), "cannot read /nonexistent/proxy.yaml");
+        let latin1 = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(latin1.path(), b"listeners: # f\xfcr alle\n").unwrap();
+        let error = Config::load(latin1.path()).unwrap_err();
+        assert!(matches!(&error, LoadError::Read { source, .. } if source.to_string().contains("UTF-8")), "{error:?}");
+    }
+}
+
+mod rendering {
+    use super::*;
+
+    #[test]
+    fn an_error_shows_its_line_and_what_to_write() {
+        let text = VALID.replace("20000-20020", "20020-20000");
+        assert_eq!(
+            Config::parse(&text, "/etc/proxy.yaml").unwrap_err().to_string(),
+            "\
+error: listeners[0].client.data_ports: `20020-20000` is reversed
+ --> /etc/proxy.yaml:7:19
+  |
+7 |       data_ports: 20020-20000
+  |                   ^^^^^^^^^^^
+  |
+  = help: write `20000-20020`
+
+/etc/proxy.yaml: 1 error"
+        );
+    }
+
+    #[test]
+    fn several_errors_follow_the_lines_of_the_file() {
+        let text = "\
+# errors of every stage
+listeners:
+  - name: [ftp]
+    bind: 0.0.0.0
+    upstream: ftp://files.example.com/
+    client:
+      adress_map: []
+      data_ports: {}
+    timeouts: { login: 30, drain: 0s }
+    timeouts: {}
+  - bind: 192.0.2.1:21
+    upstream: 192.0.2.1
+    client: { address_map: [{ peers: 10.0.0.0/8, announce: auto }], data_ports: 1-5000 }
+";
+        assert_eq!(
+            Config::parse(text, "proxy.yaml").unwrap_err().to_string(),
+            include_str!("config/several_errors.txt").trim_end()
+        );
+    }
+
+    #[test]
+    fn control_characters_of_the_file_do_not_reach_the_terminal() {
+        let text = VALID.replace("172.16.0.20:21", "\"a\\e[2Jb\"");
+        let shown = Config::parse(&text, "f").unwrap_err().to_string();
+        assert!(shown.contains("listeners[0].upstream") && !shown.contains('\u{1b}'), "{shown:?}");
+    }
+}
+
+mod positions {
+    use super::*;
+
+    /// One wrong value in several guises, and where it is.
+    #[test]
+    fn a_value_is_found_however_it_is_written() {
+        for (text, place) in [
+            ("listeners:\n  - bind: 0.0.0.0 # port?\n", "2:11 listeners[0].bind"),
+            ("listeners:\r\n  # note\r\n  - bind: 0.0.0.0\r\n", "3:11 listeners[0].bind"),
+            ("# größer 名前 😀\nlisteners:\n  - bind: 0.0.0.0\n", "3:11 listeners[0].bind"),
+            ("listeners: [ { \"name\": \"名前\", bind: [ 0.0.0.0 ] } ]\n", "1:38 listeners[0].bind[0]"),
+            ("---\nlisteners:\n- bind:\n  - 192.0.2.1:21\n  - 'é'\n", "5:5 listeners[0].bind[1]"),
+            ("listeners:\n- bind: >-\n    0.0.0.0\n", "3:5 listeners[0].bind"),
+            ("listeners:\n- bind: &b 0.0.0.0\n", "2:9 listeners[0].bind"),
+            ("listeners:\n- name: &b 0.0.0.0\n  bind: *b\n", "2:9 listeners[0].bind"),
+        ] {
+            let errors = errors(text);
+            let found = errors.iter().any(|e| e.starts_with(&format!("{place}: ")));
+            assert!(found, "{text:?} has no error at {place}: {errors:#?}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_shown_where_it_belongs() {
+        assert_eq!(
+            error("    upstream: 172.16.0.20:21\n", ""),
+            "2:5 listeners[0].upstream: missing; write `upstream: 172.16.0.20`"
+        );
+        assert_starts(&error("      data_ports: 20000-20020\n", ""), "5:5 listeners[0].client.data_ports: missing; ");
+        assert_starts(&error("20000-20020", ""), "7:7 listeners[0].client.data_ports: missing; ");
+        assert_starts(
+            &error(", announce: 203.0.113.10", ""),
+            "6:23 listeners[0].client.address_map[0].announce: missing",
+        );
+    }
+
+    #[test]
+    fn text_that_is_no_yaml_is_one_error() {
+        let unclosed = errors("listeners:\n  - bind: [0.0.0.0:21\n    upstream: x\n");
+        assert_eq!(unclosed.len(), 1);
+        assert!(unclosed[0].contains("not valid YAML"), "{unclosed:?}");
+        let tab = errors("listeners:\n\t- bind: x\n");
+        assert_starts(&tab[0], "2:");
+        assert!(tab[0].ends_with("YAML is indented with spaces, never with tabs"), "{tab:?}");
+        assert_starts(&errors(&format!("{VALID}---\n{VALID}"))[0], "11:1 : a second document");
+    }
+
+    #[test]
+    fn a_file_without_listeners_says_so() {
+        for text in ["", "# nothing\n", "listeners:\n", "listeners: []\n", "{}"] {
+            assert_starts(&errors(text)[0], "1:1 listeners: there are no listeners");
+        }
+        assert_starts(&errors("- a\n")[0], "1:1 : a list where a map is due; write its keys as `key: value`");
+    }
+}
+
+mod keys {
+    use super::*;
+
+    #[test]
+    fn an_unknown_key_names_the_nearest() {
+        assert_eq!(error("upstream:", "upsteam:"), "4:5 listeners[0].upsteam: unknown key; write `upstream`");
+        assert_eq!(error("client:", "Client:"), "5:5 listeners[0].Client: unknown key; write `client`");
+        assert_eq!(error("listeners:", "listener:"), "1:1 listener: unknown key; write `listeners`");
+        let tls = errors(&format!("{VALID}    tls: {{}}\nadmin: {{}}\nlog: {{}}\n"));
+        assert_eq!(tls.len(), 3, "{tls:#?}");
+        assert_eq!(tls[1], "11:1 admin: unknown key; known here: `listeners`");
+    }
+
+    #[test]
+    fn a_duplicate_key_names_the_first() {
+        let twice = errors(&format!("{VALID}    upstream: 172.16.0.21\n"));
+        assert_eq!(
+            twice,
+            ["10:5 listeners[0].upstream: `upstream` stands here twice, first on line 4; keep one of the two"]
+        );
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_kind_does_not_hide_the_next() {
+        let text = VALID
+            .replace("192.0.2.1:2121", "{}")
+            .replace("20000-20020", "[1]")
+            .replace("    server:\n", "    server: x\n");
+        let text = text.replace("      data_ports: any\n", "");
+        assert_eq!(
+            errors(&text),
+            [
+                "3:5 listeners[0].bind: a map where a value or a list of values is due; \
+                 write one value, or several like `[A, B]`",
+                "7:7 listeners[0].client.data_ports: a list where a single value is due; write one value behind the colon",
+                "8:13 listeners[0].server: a single value where a map is due; write its keys as `key: value`; \
+                 known here: `data_mode`, `address_map`, `data_ports`",
+            ]
+        );
+    }
+
+    #[test]
+    fn an_empty_entry_of_a_list_is_refused() {
+        assert_starts(&error("192.0.2.1:2121", "[192.0.2.1:2121, ~]"), "3:28 listeners[0].bind[1]: an empty entry");
+    }
+
+    #[test]
+    fn aliases_cannot_fill_the_memory() {
+        let mut text = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+        for level in 1..20 {
+            let before = format!("*a{}, ", level - 1).repeat(10);
+            text += &format!("a{level}: &a{level} [{before}]\n");
+        }
+        assert!(errors(&text)[0].contains("too large or too deep"));
+        assert!(errors(&("[".repeat(40) + &"]".repeat(40)))[0].contains("too large or too deep"));
+        // The parser itself gives up here, before any of it is a tree.
+        assert!(errors(&"[".repeat(100_000))[0].contains("not valid YAML"));
+    }
+}
+
+mod refused {
+    use super::*;
+
+    #[test]
+    fn two_listeners_on_one_address() {
+        assert_eq!(
+            errors(&two("192.0.2.1:2121", "172.16.0.20", "30000", "any")),
+            ["11:11 listeners[1].bind: `192.0.2.1:2121` is taken by listener `ftp`, line 3; \
+              give one of the two another address or port"]
+        );
+    }
+
+    #[test]
+    fn a_wildcard_that_covers_the_address_of_another_listener() {
+        assert_starts(
+            &errors(&two("0.0.0.0:2121", "172.16.0.20", "30000", "any"))[0],
+            "11:11 listeners[1].bind: `0.0.0.0:2121` and `192.0.2.1:2121` (listener `ftp`, line 3) include the same",
+        );
+        assert_starts(
+            &error("192.0.2.1:2121", "['[::]:21', '[::1]:21']"),
+            "3:23 listeners[0].bind[1]: `[::1]:21` and ",
+        );
+    }
+
+    #[test]
+    fn listeners_of_one_name() {
+        let text = two("192.0.2.1:2122", "172.16.0.20", "30000", "any").replace("name: second", "name: ftp");
+        assert_eq!(
+            errors(&text),
+            ["10:11 listeners[1].name: `ftp` is the name of the listener on line 2 too; \
+              give each listener a name of its own"]
+        );
+    }
+
+    #[test]
+    fn no_address_to_listen_on() {
+        assert_starts(&error("192.0.2.1:2121", "[]"), "3:5 listeners[0].bind: no address to listen on; ");
+        assert_starts(&error("    bind: 192.0.2.1:2121\n", ""), "2:5 listeners[0].bind: no address to listen on; ");
+    }
+
+    #[test]
+    fn a_range_of_more_than_4096_ports() {
+        assert_starts(
+            &error("20000-20020", "20000-24096"),
+            "7:19 listeners[0].client.data_ports: 4097 ports are more than 4096; write `20000-24095` or fewer",
+        );
+    }
+
+    #[test]
+    fn a_range_below_1024() {
+        assert_starts(
+            &error("20000-20020", "1023-1030"),
+            "7:19 listeners[0].client.data_ports: port 1023 is privileged",
+        );
+        assert_starts(&error("data_ports: any", "data_ports: 20"), "9:19 listeners[0].server.data_ports: port 20 is");
+    }
+
+    #[test]
+    fn a_reversed_range() {
+        assert_starts(
+            &error("data_ports: any", "data_ports: 9-8"),
+            "9:19 listeners[0].server.data_ports: `9-8` is reversed",
+        );
+    }
+
+    #[test]
+    fn sec_27_a_range_over_a_control_port() {
+        assert_eq!(
+            error("20000-20020", "2000-2121"),
+            "7:19 listeners[0].client.data_ports: includes 2121, the control port `192.0.2.1:2121` of listener `ftp`, \
+             line 3; write `2000-2120`, or choose other ports"
+        );
+        assert_starts(
+            &error("data_ports: any", "data_ports: 2121"),
+            "9:19 listeners[0].server.data_ports: includes 2121",
+        );
+    }
+
+    #[test]
+    fn sec_27_a_range_over_the_control_port_of_another_listener() {
+        let errors = errors(&two("0.0.0.0:20020", "172.16.0.20", "2121-2125", "any"));
+        assert_eq!(errors.len(), 2, "{errors:#?}");
+        assert_starts(
+            &errors[0],
+            "7:19 listeners[0].client.data_ports: includes 20020, the control port `0.0.0.0:20020`",
+        );
+        assert!(errors[1].contains("listeners[1].client.data_ports: includes 2121"), "{errors:#?}");
+    }
+
+    #[test]
+    fn a_map_without_a_rule_for_everybody_else() {
+        assert_starts(
+            &error("peers: any", "peers: 10.0.0.0/8"),
+            "6:7 listeners[0].client.address_map: no rule for everybody else; write `- { peers: any,",
+        );
+        assert_starts(
+            &error("[{ peers: any, announce: 203.0.113.10 }]", "[]"),
+            "6:7 listeners[0].client.address_map: no",
+        );
+        let server = "data_ports: any\n      address_map: [{ peers: 10.0.0.0/8, announce: local }]";
+        assert_starts(&error("data_ports: any", server), "10:7 listeners[0].server.address_map: no rule");
+    }
+
+    #[test]
+    fn a_rule_that_is_never_reached() {
+        assert_eq!(
+            error("203.0.113.10 }]", "203.0.113.10 }, { peers: 10.0.0.0/8, announce: local }]"),
+            "6:63 listeners[0].client.address_map[1]: never reached: rule 1 before it is for the same peers; \
+             remove it, or move it up: the first match decides"
+        );
+        let nested = "[{ peers: 10.0.0.0/8, announce: local }, { peers: 10.1.0.0/16, announce: local }, { peers: any";
+        assert!(error("[{ peers: any", nested).contains("address_map[1]: never reached: rule 1"));
+    }
+
+    #[test]
+    fn an_announced_address_that_no_peer_can_reach() {
+        let unspecified = error("announce: 203.0.113.10", "announce: 0.0.0.0");
+        assert_starts(
+            &unspecified,
+            "6:45 listeners[0].client.address_map[0].announce: `0.0.0.0` names no machine; write `control-address`",
+        );
+        for (address, kind) in
+            [("224.0.0.1", "a multicast"), ("'ff02::1'", "a multicast"), ("255.255.255.255", "a broadcast")]
+        {
+            assert!(error("203.0.113.10", address).contains(&format!("is {kind} address; write ")), "{address}");
+        }
+    }
+
+    #[test]
+    fn auto_is_not_supported_yet() {
+        assert_eq!(
+            error("announce: 203.0.113.10", "announce: auto"),
+            "6:45 listeners[0].client.address_map[0].announce: `auto` is not supported yet; \
+             write the public address, or a DNS name that points to it"
+        );
+    }
+
+    #[test]
+    fn sec_03_an_upstream_that_is_this_proxy() {
+        assert_starts(
+            &error("172.16.0.20:21", "192.0.2.1:2121"),
+            "4:15 listeners[0].upstream: `192.0.2.1:2121` is this proxy itself: `192.0.2.1:2121` of listener `ftp`, line 3",
+        );
+        for upstream in ["127.0.0.1:2122", "127.9.9.9:2122", "localhost:2122", "LocalHost.:2122"] {
+            let errors = errors(&two("0.0.0.0:2122", upstream, "30000", "any"));
+            assert_starts(&errors[0], &format!("12:15 listeners[1].upstream: `{upstream}` is this proxy itself"));
+        }
+        assert!(Config::parse(&two("0.0.0.0:2122", "127.0.0.1:21", "30000", "any"), "f").is_ok());
+        assert!(Config::parse(&two("0.0.0.0:2122", "'[::1]:2122'", "30000", "any"), "f").is_ok());
+    }
+
+    #[test]
+    fn a_timeout_of_zero_or_without_unit() {
+        let timeouts = |value: &str| format!("    timeouts: {{ data_idle: {value} }}\n    server:");
+        assert_starts(&error("    server:", &timeouts("0s")), "8:28 listeners[0].timeouts.data_idle: no time at all");
+        assert!(
+            error("    server:", &timeouts("300"))
+                .ends_with("`300` is not a time; add the unit: `300s`, `300ms` or `300m`")
+        );
+    }
+
+    #[test]
+    fn a_policy_that_admits_nobody_or_is_not_understood() {
+        let policy = |value: &str| format!("    policy: {{ {value} }}\n    server:");
+        assert_starts(
+            &error("    server:", &policy("allow: []")),
+            "8:15 listeners[0].policy.allow: nobody may connect; ",
+        );
+        assert!(error("    server:", &policy("allow: 10.1.0.0/8")).contains("`10.0.0.0/8` for the network"));
+        assert!(error("    server:", &policy("privileged_ports: yes")).contains("neither true nor false"));
+    }
+}
+
+proptest! {
+    /// Whatever an editor makes of a valid file, it is read or refused with reasons, never a panic.
+    #[test]
+    fn no_edit_of_the_file_panics(at in 0..VALID.len(), cut in 0..12usize, put in "[\\[\\]{}:,&*!|>'\"# \t\r\na0é😀.-]{0,4}") {
+        let end = (at + cut).min(VALID.len());
+        let text = format!("{}{put}{}", &VALID[..at], &VALID[end..]);
+        if let Err(errors) = Config::parse(&text, "f") {
+            prop_assert!(!errors.list().is_empty());
+            prop_assert!(errors.to_string().lines().count() > 5);
+            prop_assert!(errors.list().is_sorted_by_key(|e| e.line));
+        }
+    }
+}
