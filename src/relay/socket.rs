@@ -18,8 +18,8 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::addr::Family;
 
-/// Silence before the first keep-alive probe: far below the 350 s of AWS NLB, with room for several lost probes,
-/// and at the 60 s of the shortest trackers in the field (AWS classic ELB, many home routers).
+/// Silence before the first keep-alive probe: below the 350 s of AWS NLB and the 900 s of Alibaba NLB and SNAT by a
+/// factor that leaves room for lost probes and for the shorter memory of home routers.
 const KEEPALIVE_TIME: Duration = Duration::from_secs(60);
 /// Time between unanswered probes.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
