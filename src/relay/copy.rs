@@ -218,3 +218,6 @@ impl Activity {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -123,13 +123,13 @@ impl Shared {
     }
 
     /// Each entry of `wanted` must have got a port.
-    fn check(&self, wanted: &[(IpAddr, RangeInclusive<u16>)], failed: &[(SlotId, io::Error)]) -> Result<(), BindError> {
+    fn check(&self, wanted: &[(IpAddr, RangeInclusive<u16>)], failed: &[bind::Failure]) -> Result<(), BindError> {
         for (ip, ports) in wanted {
             let slots = || ports.clone().filter_map(|port| self.slot(ip.to_canonical(), port));
             let error_of = |slot| failed.iter().find(|(failed, _)| *failed == slot).map(|(_, error)| error);
             if slots().all(|slot| error_of(slot).is_some()) {
-                let kind = slots().find_map(error_of).map_or(io::ErrorKind::InvalidInput.into(), clone_error);
-                return Err(BindError { ip: *ip, ports: ports.clone(), source: kind });
+                let source = slots().find_map(error_of).map_or(io::ErrorKind::InvalidInput.into(), clone_error);
+                return Err(BindError { ip: *ip, ports: ports.clone(), source });
             }
         }
         Ok(())

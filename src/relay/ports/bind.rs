@@ -42,8 +42,11 @@ pub(super) fn plan(wanted: &[(IpAddr, RangeInclusive<u16>)]) -> Vec<SocketAddr> 
     every.iter().copied().filter(|addr| !covered(addr)).collect()
 }
 
+/// A slot that could not be bound, and why.
+pub(super) type Failure = (SlotId, io::Error);
+
 /// Binds the planned sockets. Those that fail come back with their errors.
-pub(super) fn bind(plan: &[SocketAddr]) -> (Vec<(SlotId, TcpListener)>, Vec<(SlotId, io::Error)>) {
+pub(super) fn bind(plan: &[SocketAddr]) -> (Vec<(SlotId, TcpListener)>, Vec<Failure>) {
     let (mut bound, mut failed) = (Vec::new(), Vec::new());
     for (slot, &addr) in plan.iter().enumerate() {
         match socket::listen_data(addr, BACKLOG) {
@@ -77,7 +80,7 @@ fn try_again(shared: &Arc<Shared>, slot: SlotId, stop: &CancellationToken) -> bo
 }
 
 /// One warning per address for the ports that are left out.
-pub(super) fn warn_of_missing(plan: &[SocketAddr], failed: &[(SlotId, io::Error)]) {
+pub(super) fn warn_of_missing(plan: &[SocketAddr], failed: &[Failure]) {
     let mut by_ip: BTreeMap<IpAddr, (Vec<u16>, &io::Error)> = BTreeMap::new();
     for (slot, error) in failed {
         by_ip.entry(plan[*slot].ip()).or_insert_with(|| (Vec::new(), error)).0.push(plan[*slot].port());
