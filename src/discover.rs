@@ -17,7 +17,8 @@ const LOOK_UP_LIMIT: Duration = Duration::from_secs(10);
 /// The names that the address maps of a configuration announce.
 #[must_use]
 pub fn names(config: &Config) -> Vec<Arc<ResolvedName>> {
-    let maps = config.listeners.iter().flat_map(|listener| [&listener.client.address_map, &listener.server.address_map]);
+    let maps =
+        config.listeners.iter().flat_map(|listener| [&listener.client.address_map, &listener.server.address_map]);
     maps.flat_map(|map| map.rules())
         .filter_map(|rule| match &rule.announce {
             Announce::Name(name) => Some(Arc::clone(name)),

@@ -72,25 +72,26 @@ impl Proxy {
     pub fn start(config: Config) -> Result<Self, StartError> {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let registry = PortRegistry::bind(&data_ports(&config))?;
-        let own: Vec<_> = config.listeners.iter().flat_map(|listener| listener.bind.clone()).collect();
+        let config = Arc::new(config);
         let drain = config.listeners.iter().map(|listener| listener.timeouts.drain).max().unwrap_or_default();
         let mut bound = Vec::new();
-        for listener in config.listeners {
+        for listener in &config.listeners {
             let local: Vec<IpAddr> = listener.bind.iter().map(|addr| addr.ip()).collect();
             let pool = |leg: &LegConfig| registry.pool(&local, &leg.data_ports);
             let shared = Arc::new(Shared {
-                settings: Arc::new(settings(&listener)),
+                settings: Arc::new(settings(listener)),
                 ports: PerLeg { client: pool(&listener.client), server: pool(&listener.server) },
-                upstream: Connector::new(&listener, own.clone()),
+                upstream: Connector::new(listener, Arc::clone(&config)),
                 tasks: tasks.clone(),
                 stop: stop.clone(),
-                config: listener,
+                config: listener.clone(),
             });
             bound.push((listener::bind(&shared)?, shared));
         }
         // Only now that everything is bound is anybody served.
         for (listeners, shared) in bound {
-            for listener in listeners {
+            for (listener, at) in listeners.into_iter().zip(&shared.config.bind) {
+                tracing::info!(listener = %shared.config.name, %at, upstream = %shared.upstream, "serving");
                 tokio::spawn(listener::serve(Arc::clone(&shared), listener));
             }
         }
@@ -130,7 +131,9 @@ fn data_ports(config: &Config) -> Vec<(IpAddr, RangeInclusive<u16>)> {
     config
         .listeners
         .iter()
-        .flat_map(|listener| [of_leg(listener, &listener.client.data_ports), of_leg(listener, &listener.server.data_ports)])
+        .flat_map(|listener| {
+            [of_leg(listener, &listener.client.data_ports), of_leg(listener, &listener.server.data_ports)]
+        })
         .flatten()
         .collect()
 }

@@ -221,7 +221,6 @@ impl Channel {
             })
         })
     }
-
 }
 
 /// Copies until both ends are done, or the session lets go of the channel.

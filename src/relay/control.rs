@@ -104,7 +104,16 @@ impl Control {
         let client = Wire::new(stream, Batching::Together)?;
         let client_at = Endpoint { peer: canonical(client.peer_addr()?), local: canonical(client.local_addr()?) };
         let session = Session::new(Arc::clone(&shared.settings), client_at.peer, Instant::now());
-        Ok(Self { shared, session, journal, client, client_at, server: None, channels: Channels::default(), closed: None })
+        Ok(Self {
+            shared,
+            session,
+            journal,
+            client,
+            client_at,
+            server: None,
+            channels: Channels::default(),
+            closed: None,
+        })
     }
 
     async fn run(mut self) {
@@ -226,7 +235,8 @@ impl Control {
                 self.act(action);
             }
             // A reset that shows in writing is one more event, and may lead to more actions.
-            let failed = [Leg::Client, Leg::Server].into_iter().find(|leg| self.wire(*leg).is_some_and(|w| w.flush().is_err()));
+            let failed =
+                [Leg::Client, Leg::Server].into_iter().find(|leg| self.wire(*leg).is_some_and(|w| w.flush().is_err()));
             match failed {
                 Some(leg) if self.closed.is_none() => self.handle(Event::Reset { leg }),
                 _ => return,

@@ -38,8 +38,11 @@ fn remedy(error: &io::Error) -> &'static str {
 /// Binds every address of a listener.
 pub(super) fn bind(shared: &Shared) -> Result<Vec<TcpListener>, ListenError> {
     let bind = |addr: &SocketAddr| {
-        socket::listen_control(*addr, BACKLOG)
-            .map_err(|source| ListenError { listener: shared.config.name.clone(), addr: *addr, source })
+        socket::listen_control(*addr, BACKLOG).map_err(|source| ListenError {
+            listener: shared.config.name.clone(),
+            addr: *addr,
+            source,
+        })
     };
     shared.config.bind.iter().map(bind).collect()
 }

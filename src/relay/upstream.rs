@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::socket;
-use crate::config::{Listener, Upstream};
+use crate::config::{Config, Listener, Upstream};
 
 /// Control connections to one server that may be under way at once: half of IIS' listen backlog of 60, which
 /// others use as well.
@@ -20,6 +20,8 @@ const MAX_UNDER_WAY: usize = 30;
 
 /// So many hang-ups in a row before a greeting are no accident.
 const SUSPICIOUS: u32 = 3;
+
+const LOOP: &str = "the upstream is one of our own listeners";
 
 /// The way to a listener's FTP server.
 #[derive(Debug)]
@@ -31,8 +33,8 @@ pub(super) struct Connector {
     pace: Option<Pace>,
     /// The last addresses that the name resolved to.
     resolved: Mutex<Vec<SocketAddr>>,
-    /// Where we listen ourselves.
-    own: Vec<SocketAddr>,
+    /// Knows where we listen ourselves.
+    config: Arc<Config>,
     hang_ups: AtomicU32,
 }
 
@@ -57,12 +59,12 @@ impl Pace {
 }
 
 impl Connector {
-    /// `own`: every address on which this process accepts control connections.
-    pub(super) fn new(listener: &Listener, own: Vec<SocketAddr>) -> Self {
-        let pace = listener.limits.connects_per_second.map(|rate| Pace {
-            interval: Duration::from_secs(1) / rate.get(),
-            next: Mutex::new(Instant::now()),
-        });
+    /// The connector of one listener of `config`.
+    pub(super) fn new(listener: &Listener, config: Arc<Config>) -> Self {
+        let pace = listener
+            .limits
+            .connects_per_second
+            .map(|rate| Pace { interval: Duration::from_secs(1) / rate.get(), next: Mutex::new(Instant::now()) });
         Self {
             listener: listener.name.clone(),
             upstream: listener.upstream.clone(),
@@ -70,7 +72,7 @@ impl Connector {
             under_way: Semaphore::new(MAX_UNDER_WAY),
             pace,
             resolved: Mutex::default(),
-            own,
+            config,
             hang_ups: AtomicU32::new(0),
         }
     }
@@ -85,11 +87,12 @@ impl Connector {
         let connecting = async {
             let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
             for target in self.targets().await? {
-                if is_own(&self.own, target) {
-                    last = io::Error::other("the upstream is one of our own listeners");
-                    continue;
-                }
-                match socket::connect(target, None, self.timeout).await {
+                let attempt = if self.config.serves(target) {
+                    Err(io::Error::other(LOOP))
+                } else {
+                    socket::connect(target, None, self.timeout).await
+                };
+                match attempt.and_then(|stream| self.refuse_loop(stream)) {
                     Ok(stream) => return Ok(stream),
                     Err(error) => last = error,
                 }
@@ -97,6 +100,18 @@ impl Connector {
             Err(last)
         };
         tokio::time::timeout(self.timeout, connecting).await.map_err(|_| io::ErrorKind::TimedOut)?
+    }
+
+    /// A connection from an address to itself has not left this machine; if it ended at a port of ours, every session
+    /// would open another without end. Only now is it known which addresses a wildcard listener has.
+    fn refuse_loop(&self, stream: TcpStream) -> io::Result<TcpStream> {
+        let (peer, local) = (stream.peer_addr()?, stream.local_addr()?);
+        let ours = self.config.listeners.iter().flat_map(|listener| &listener.bind);
+        let is_ours = |bind: &SocketAddr| bind.port() == peer.port() && bind.ip().is_unspecified();
+        if peer.ip() == local.ip() && ours.into_iter().any(is_ours) {
+            return Err(io::Error::other(LOOP));
+        }
+        Ok(stream)
     }
 
     /// A name is resolved anew for each session; while that fails, its last addresses serve on.
@@ -111,7 +126,9 @@ impl Connector {
             Ok(found) if !found.is_empty() => last.clone_from(&found),
             Err(error) if last.is_empty() => return Err(error),
             Ok(_) => {}
-            Err(error) => tracing::warn!(listener = self.listener, %host, %error, "cannot resolve, using the last addresses"),
+            Err(error) => {
+                tracing::warn!(listener = self.listener, %host, %error, "cannot resolve, using the last addresses")
+            }
         }
         Ok(last.clone())
     }
@@ -143,25 +160,9 @@ impl fmt::Display for Connector {
     }
 }
 
-/// Whether connecting there would come back to us, and so on without end.
-fn is_own(own: &[SocketAddr], target: SocketAddr) -> bool {
-    let same_host = |ip: IpAddr| ip == target.ip() || (ip.is_unspecified() && target.ip().is_loopback());
-    own.iter().any(|addr| addr.port() == target.port() && same_host(addr.ip()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sec_03_a_target_that_is_our_own_listener_is_recognised() {
-        let own: Vec<SocketAddr> = vec!["0.0.0.0:21".parse().unwrap(), "10.0.0.1:2121".parse().unwrap()];
-        let is = |target: &str| is_own(&own, target.parse().unwrap());
-        assert!(is("127.0.0.1:21"));
-        assert!(is("10.0.0.1:2121"));
-        assert!(!is("10.0.0.2:2121"));
-        assert!(!is("172.16.0.20:21"));
-    }
 
     #[tokio::test(start_paused = true)]
     async fn rel_27_connects_are_paced_in_order() {

@@ -176,7 +176,8 @@ impl Wire {
             _ => {
                 let mut slices = [IoSlice::new(&[]); MAX_BATCH];
                 let plain = self.queue.iter().take_while(|chunk| !chunk.urgent);
-                let count = slices.iter_mut().zip(plain).map(|(slice, chunk)| *slice = IoSlice::new(&chunk.data)).count();
+                let count =
+                    slices.iter_mut().zip(plain).map(|(slice, chunk)| *slice = IoSlice::new(&chunk.data)).count();
                 stream.write_vectored(&slices[..count])
             }
         }
