@@ -32,7 +32,10 @@ fn run(options: &cli::Run) -> Result<(), Failure> {
         tracing::warn!("{warning}");
     }
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime").map_err(failure)?;
-    runtime.block_on(ftp_alg::run(config)).map_err(failure)
+    let outcome = runtime.block_on(ftp_alg::run(config)).map_err(failure);
+    // What still runs is cut here; a look-up that a name server does not answer must not keep the process.
+    runtime.shutdown_background();
+    outcome
 }
 
 fn check(file: &cli::ConfigFile) -> Result<(), Failure> {

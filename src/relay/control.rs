@@ -68,7 +68,8 @@ struct Control {
 /// The channels of a session, as far as the shell must know them. An idle session has no mailbox.
 #[derive(Default)]
 struct Channels {
-    open: Vec<(ChannelId, UnboundedSender<Order>)>,
+    /// Every channel that has not reported its end. One that was closed takes no more orders.
+    open: Vec<(ChannelId, Option<UnboundedSender<Order>>)>,
     mailbox: Option<(UnboundedSender<ChannelEvent>, UnboundedReceiver<ChannelEvent>)>,
 }
 
@@ -80,11 +81,35 @@ impl Channels {
         }
     }
 
+    /// Gives an order to a channel, which `open` starts if it is new.
+    fn order(
+        &mut self,
+        id: ChannelId,
+        order: Order,
+        open: impl FnOnce(UnboundedSender<ChannelEvent>) -> UnboundedSender<Order>,
+    ) {
+        let index = self.open.iter().position(|(known, _)| *known == id).unwrap_or_else(|| {
+            let (events, _) = self.mailbox.get_or_insert_with(unbounded_channel);
+            self.open.push((id, Some(open(events.clone()))));
+            self.open.len() - 1
+        });
+        if self.open[index].1.as_ref().is_none_or(|orders| orders.send(order).is_err()) {
+            tracing::trace!("channel ended before its order came");
+        }
+    }
+
+    /// The channel's task sees that its orders have ended.
+    fn close(&mut self, id: ChannelId) {
+        if let Some((_, orders)) = self.open.iter_mut().find(|(open, _)| *open == id) {
+            *orders = None;
+        }
+    }
+
+    /// A channel has reported its end, the last that it says.
     fn ended(&mut self, id: ChannelId) {
         self.open.retain(|(open, _)| *open != id);
-        // A channel that was closed may still report: its mailbox goes with the last of all.
-        if self.open.is_empty() && self.mailbox.as_ref().is_some_and(|(sender, _)| sender.strong_count() == 1) {
-            self.mailbox = None;
+        if self.open.is_empty() {
+            *self = Self::default();
         }
     }
 }
@@ -258,8 +283,7 @@ impl Control {
             }
             Action::Bind { id, leg } => self.order(id, Order::Bind(leg)),
             Action::Dial { id, leg, target } => self.order(id, Order::Dial(leg, target)),
-            // The channel's task sees that its orders have ended.
-            Action::CloseChannel { id } => self.channels.open.retain(|(open, _)| *open != id),
+            Action::CloseChannel { id } => self.channels.close(id),
             Action::Transferred(record) => self.journal.transferred(self.session.user(), &record),
             Action::Notice(notice) => self.journal.notice(&notice),
             Action::Close { why } => self.closed = Some(why),
@@ -268,15 +292,8 @@ impl Control {
 
     fn order(&mut self, id: ChannelId, order: Order) {
         let Some((_, server)) = &self.server else { return };
-        let endpoints = Endpoints { client: self.client_at, server: *server };
-        let index = self.channels.open.iter().position(|(open, _)| *open == id).unwrap_or_else(|| {
-            let (events, _) = self.channels.mailbox.get_or_insert_with(unbounded_channel);
-            self.channels.open.push((id, channel::open(id, endpoints, &self.shared, events.clone())));
-            self.channels.open.len() - 1
-        });
-        if self.channels.open[index].1.send(order).is_err() {
-            tracing::trace!("channel ended before its order came");
-        }
+        let (endpoints, shared) = (Endpoints { client: self.client_at, server: *server }, &self.shared);
+        self.channels.order(id, order, |events| channel::open(id, endpoints, shared, events));
     }
 
     async fn end(self, why: Reason) {
