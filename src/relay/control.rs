@@ -225,14 +225,12 @@ impl Control {
     /// Something can be done on a leg: write what is queued, and read once.
     fn serve_leg(&mut self, leg: Leg, read: bool) {
         let Some(wire) = self.wire(leg) else { return };
-        if wire.flush().is_err() || wire.has_failed() {
-            return self.handle(Event::Reset { leg });
-        }
-        if !read {
-            return;
-        }
+        wire.flush();
+        let broken = wire.is_broken();
         let mut buffer = [0; READ_SIZE];
-        match wire.read(&mut buffer) {
+        // What a peer said before it reset the connection is still its word.
+        let received = if read { wire.read(&mut buffer) } else { Received::Nothing };
+        match received {
             Received::Bytes { count, urgent } => {
                 if leg == Leg::Server {
                     self.shared.upstream.greeted();
@@ -241,6 +239,7 @@ impl Control {
             }
             Received::Eof => self.handle(Event::Eof { leg }),
             Received::Reset => self.handle(Event::Reset { leg }),
+            Received::Nothing if broken => self.handle(Event::Reset { leg }),
             Received::Nothing => {}
         }
     }
@@ -253,19 +252,14 @@ impl Control {
         self.handle(event.as_event());
     }
 
-    /// Carries out what the session wants, until it wants nothing more.
+    /// Carries out what the session wants. A write that fails shows when the leg is next waited for.
     fn carry_out(&mut self) {
-        loop {
-            while let Some(action) = self.session.next_action() {
-                self.act(action);
-            }
-            // A reset that shows in writing is one more event, and may lead to more actions.
-            let failed =
-                [Leg::Client, Leg::Server].into_iter().find(|leg| self.wire(*leg).is_some_and(|w| w.flush().is_err()));
-            match failed {
-                Some(leg) if self.closed.is_none() => self.handle(Event::Reset { leg }),
-                _ => return,
-            }
+        while let Some(action) = self.session.next_action() {
+            self.act(action);
+        }
+        self.client.flush();
+        if let Some((wire, _)) = &mut self.server {
+            wire.flush();
         }
     }
 
