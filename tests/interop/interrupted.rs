@@ -95,6 +95,9 @@ fn many_sessions_of_one_client_at_once() {
     }
 }
 
+/// Fifty seconds at the rate at which it is sent.
+const UPLOAD: u64 = 1 << 30;
+
 #[test]
 fn a_killed_proxy_leaves_a_failed_upload_behind() {
     let net = Net::new(PROXY);
@@ -103,7 +106,7 @@ fn a_killed_proxy_leaves_a_failed_upload_behind() {
     let dir = server.root().join("killed");
     make_writable_dir(&dir);
     let source = net.scratch().join("source");
-    make_sparse(&source, 1 << 30);
+    make_sparse(&source, UPLOAD);
     let (user, password) = server.login();
     let mut command = net.command(Host::Client, "curl");
     command.args(["-sS", "--limit-rate", "20M", "--user", &format!("{user}:{password}"), "-T"]).arg(&source);
@@ -111,9 +114,11 @@ fn a_killed_proxy_leaves_a_failed_upload_behind() {
     wait_for("the upload to start", || fs::metadata(dir.join("upload")).is_ok_and(|file| file.len() > 1 << 20));
 
     proxy.kill();
-    wait_for("vsftpd to log the end of the upload", || server.log().contains("UPLOAD:"));
+    wait_for("vsftpd to end the session", || net.processes(Host::Server) == 1);
+    // It logs a FAIL UPLOAD if its own 426 finds the control connection not reset yet, and nothing otherwise.
     let log = server.log();
-    assert!(log.contains("FAIL UPLOAD") && !log.contains("OK UPLOAD"), "{log}");
+    assert!(!log.contains("OK UPLOAD"), "{log}");
+    assert!(fs::metadata(dir.join("upload")).unwrap().len() < UPLOAD);
     assert!(net.counted(Counter::Resets) > 0, "the server saw no reset");
     assert_eq!(net.counted(Counter::Fins), 0, "the server saw an orderly end");
     assert!(!curl.wait().unwrap().success(), "curl believes that it has uploaded the file");

@@ -200,6 +200,11 @@ impl Net {
         feed(self.command(host, "nft").args(["-f", "-"]), rules.as_bytes());
     }
 
+    /// How many processes run on a machine.
+    pub fn processes(&self, host: Host) -> usize {
+        run(Command::new("ip").args(["netns", "pids", &self.namespace(host)])).lines().count()
+    }
+
     /// The value of a counter of the server's machine.
     pub fn counted(&self, counter: Counter) -> u64 {
         let name = match counter {
