@@ -61,7 +61,7 @@ fn main() -> ExitCode {
 }
 
 fn demo(once: bool) -> Result<()> {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,libunftp=off"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     ensure_free(SERVER)?;
     ensure_free(PROXY)?;
@@ -82,7 +82,7 @@ fn demo(once: bool) -> Result<()> {
     }
     print_invitation(files.path());
     // Ctrl-C ends the proxy in good order: transfers may finish.
-    runtime.block_on(proxy)?
+    Ok(runtime.block_on(proxy)??)
 }
 
 async fn serve_files(root: std::path::PathBuf) -> Result<()> {
@@ -127,7 +127,7 @@ fn print_invitation(files: &Path) {
     curl --ftp-port - ftp://{PROXY}/hello.txt        # active: EPRT
     curl -T Cargo.toml ftp://{PROXY}/                # an upload
     curl --disable-epsv --no-ftp-skip-pasv-ip --connect-timeout 3 -v ftp://{SERVER}/   # without the proxy: fails\n
-The server's files are in {}. RUST_LOG=info shows the proxy's log. Ctrl-C ends the demo.",
+The server's files are in {}. RUST_LOG=ftp_alg=info shows the proxy's log. Ctrl-C ends the demo.",
         files.display()
     );
 }
