@@ -67,6 +67,9 @@ pub fn run_cells(net: &Net, server: &Server, proxy: &Daemon, cells: &[Cell], exp
     let logs = format!("=== log of the proxy\n{}\n=== log of {}\n{}", proxy.said(), server.kind, server.log());
     assert_eq!(failed, 0, "{failed} of {expected} cells failed{report}\n{logs}");
     assert!(!proxy.said().contains("panicked"), "{logs}");
+    // It logs every transfer: those of some active modes would come about without it, too.
+    let logged = proxy.said().matches("bytes_up=").count();
+    assert_eq!(logged, expected * STEPS.len(), "transfers through the proxy\n{logs}");
 }
 
 /// Runs one cell; what was wrong, and the client's transcript.
