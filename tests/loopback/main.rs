@@ -8,4 +8,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod active;
 mod control;
+mod data_mode;
+mod passive;

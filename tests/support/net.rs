@@ -1,6 +1,6 @@
 //! Loopback addresses that no other test uses, so that tests run in parallel with fixed ports.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 
@@ -42,15 +42,14 @@ impl Net {
         self.host(4)
     }
 
-    /// IPv6 has one loopback address only, so its tests share it and differ in the ports: a control port that
-    /// is theirs alone, below the ephemeral ports, and the eight after it for data.
-    pub(crate) fn v6(self) -> SocketAddr {
+    /// Where tests must share an address (IPv6 has one loopback address only) they differ in the ports: a
+    /// control port that is the caller's alone, below the ephemeral ones, and the eight after it for data.
+    pub(crate) fn port_block(self) -> u16 {
         static NEXT: AtomicU16 = AtomicU16::new(0);
         let block = NEXT.fetch_add(1, Ordering::Relaxed);
-        assert!(block < 8, "the ports on ::1 are used up");
+        assert!(block < 8, "the ports are used up");
         // 254 processes with 8 blocks of 9 ports: 10,072 to 28,359.
-        let port = 10_000 + u16::from(process_octet()) * 72 + block * 9;
-        SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), port)
+        10_000 + u16::from(process_octet()) * 72 + block * 9
     }
 
     fn host(self, host: u16) -> IpAddr {

@@ -55,6 +55,10 @@ pub(crate) struct Data {
 }
 
 impl Offer {
+    pub(crate) fn of(session: &Session, client: Side, server: Side) -> Self {
+        Self { client, server, log: session.log.clone() }
+    }
+
     /// Those who dial do so, then those who accept.
     #[track_caller]
     pub(crate) fn connect(self) -> Data {
@@ -77,6 +81,15 @@ impl Offer {
     pub(crate) fn client_connects(&self) -> Wire {
         let Side::Dials { from, to } = self.client else { panic!("the client waits") };
         Wire::connect(&self.log, "client data", from, to)
+    }
+
+    /// The server stops waiting, then the client connects.
+    #[track_caller]
+    pub(crate) fn server_refuses(self) -> Wire {
+        let Self { client, server, log } = self;
+        drop(server);
+        let Side::Dials { from, to } = client else { panic!("the client waits") };
+        Wire::connect(&log, "client data", from, to)
     }
 
     /// Where the server waits.
