@@ -11,4 +11,5 @@ mod support;
 mod active;
 mod control;
 mod data_mode;
+mod ending;
 mod passive;

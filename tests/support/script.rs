@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::scene::{PUBLIC, Scene, Session};
 use super::transcript::Transcript;
-use super::wire::{Door, Wire};
+use super::wire::{Dial, Door, Wire};
 
 /// How a client asks for a data connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +81,16 @@ impl Offer {
     pub(crate) fn client_connects(&self) -> Wire {
         let Side::Dials { from, to } = self.client else { panic!("the client waits") };
         Wire::connect(&self.log, "client data", from, to)
+    }
+
+    /// As [`connect`](Self::connect), with a client that takes little before it reads.
+    #[track_caller]
+    pub(crate) fn connect_slow_client(self) -> Data {
+        let Self { client, server, log } = self;
+        let Side::Dials { from, to } = client else { panic!("the client waits") };
+        let dial = Dial { from, to, receive_buffer: Some(16 * 1024) };
+        let client = Wire::dial(&log, "client data", dial).expect("a port of ours");
+        Data { client, server: complete(start(&log, "server data", server)) }
     }
 
     /// The server stops waiting, then the client connects.

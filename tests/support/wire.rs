@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::net::RecvFlags;
@@ -222,6 +223,45 @@ impl Wire {
         self.unread.drain(..count);
     }
 
+    /// Writes so many bytes of the [`pattern`] in a thread of its own, for as long as that takes.
+    pub(crate) fn sends_bulk(&self, count: usize) -> JoinHandle<io::Result<()>> {
+        self.log.note(&self.name, &format!("begins to send {count} bytes"));
+        let mut stream = self.stream.try_clone().expect("a second handle");
+        stream.set_write_timeout(Some(2 * DEADLINE)).expect("a socket option");
+        std::thread::spawn(move || {
+            let pattern = pattern();
+            let mut left = count;
+            while left > 0 {
+                let piece = &pattern[..left.min(pattern.len())];
+                stream.write_all(piece)?;
+                left -= piece.len();
+            }
+            Ok(())
+        })
+    }
+
+    /// Reads so many bytes of the [`pattern`], from its start; nothing of it is kept.
+    #[track_caller]
+    pub(crate) fn expect_bulk(&mut self, count: usize) {
+        let pattern = pattern();
+        self.stream.set_read_timeout(Some(DEADLINE)).expect("a socket option");
+        let mut buffer = vec![0; 256 * 1024];
+        let mut done = 0;
+        while done < count {
+            let room = buffer.len().min(count - done);
+            let got = match self.stream.read(&mut buffer[..room]) {
+                Ok(0) => self.fail(&format!("ended after {done} of {count} bytes")),
+                Ok(got) => got,
+                Err(error) => self.fail(&format!("{error} after {done} of {count} bytes")),
+            };
+            for (offset, byte) in buffer[..got].iter().enumerate() {
+                assert_eq!(*byte, pattern[(done + offset) % pattern.len()], "{}: byte {}", self.name, done + offset);
+            }
+            done += got;
+        }
+        self.log.note(&self.name, &format!("has received {count} bytes"));
+    }
+
     /// The urgent byte, once all before it has been read.
     #[track_caller]
     pub(crate) fn urgent_byte(&mut self) -> u8 {
@@ -277,6 +317,11 @@ impl Wire {
     pub(crate) fn fail(&self, why: &str) -> ! {
         self.log.fail(&format!("{}: {why}", self.name))
     }
+}
+
+/// Repeats with a prime period, so that a piece lost, doubled or moved shows.
+fn pattern() -> Vec<u8> {
+    (0..65_521_u32).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect()
 }
 
 fn is_reset(error: &io::Error) -> bool {
