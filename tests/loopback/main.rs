@@ -12,4 +12,7 @@ mod active;
 mod control;
 mod data_mode;
 mod ending;
+mod hostile;
+mod limits;
 mod passive;
+mod shutdown;

@@ -225,11 +225,16 @@ impl Wire {
 
     /// Writes so many bytes of the [`pattern`] in a thread of its own, for as long as that takes.
     pub(crate) fn sends_bulk(&self, count: usize) -> JoinHandle<io::Result<()>> {
+        self.sends_bulk_of(&pattern(), count)
+    }
+
+    /// The same with a pattern of the caller's.
+    pub(crate) fn sends_bulk_of(&self, pattern: &[u8], count: usize) -> JoinHandle<io::Result<()>> {
         self.log.note(&self.name, &format!("begins to send {count} bytes"));
         let mut stream = self.stream.try_clone().expect("a second handle");
         stream.set_write_timeout(Some(2 * DEADLINE)).expect("a socket option");
+        let pattern = pattern.to_vec();
         std::thread::spawn(move || {
-            let pattern = pattern();
             let mut left = count;
             while left > 0 {
                 let piece = &pattern[..left.min(pattern.len())];
@@ -287,7 +292,8 @@ impl Wire {
     /// The connection is cut: RST.
     pub(crate) fn reset(self) {
         self.log.note(&self.name, "sends RST");
-        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("a socket option");
+        // Closing with zero linger would wait for a sender thread that holds the socket, too.
+        rustix::net::connect_unspec(&self.stream).expect("a connected socket");
     }
 
     fn receive(&mut self, deadline: Instant) -> io::Result<Option<usize>> {
