@@ -1,8 +1,11 @@
 //! `server.data_mode`: every verb of a client in every mode, and what is remembered about the server.
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
 use crate::support::scene::{Scene, Session};
-use crate::support::script::{Ask, Offer, Side, passive_reply};
-use crate::support::wire::{Door, End};
+use crate::support::script::{Ask, Offer, Side, command, passive_reply, tuple};
+use crate::support::wire::{Door, End, Wire};
 
 /// Downloads and uploads with every verb of the client.
 fn every_verb_moves_data(server: &'static str, mode: &str) {
@@ -122,11 +125,11 @@ fn rfc_10_epsv_all_is_enforced_where_verbs_are_translated() {
         let mut session = scene.session();
         session.refused("EPSV ALL\r\n", "200 ");
         let own = Door::open(&session.log, "client data", scene.net.client(), 0);
-        let port = crate::support::script::command(Ask::Port, own.addr());
-        let eprt = crate::support::script::command(Ask::Eprt, own.addr());
+        let port = command(Ask::Port, own.addr());
+        let eprt = command(Ask::Eprt, own.addr());
         let forbidden = |session: &mut Session| {
-            for command in ["PASV\r\n", &port, &eprt] {
-                session.refused(command, "5");
+            for other in ["PASV\r\n", &port, &eprt] {
+                session.refused(other, "5");
             }
         };
         forbidden(&mut session);
@@ -140,10 +143,31 @@ fn rfc_10_epsv_all_is_enforced_where_verbs_are_translated() {
     }
 }
 
+/// The client asks for PASV, the server is sent PORT and connects before it says 200, as IIS does.
+#[test]
+fn rel_08_a_server_that_connects_early_waits_for_a_passive_client() {
+    let scene = Scene::mode("data_mode: active");
+    let mut session = scene.session();
+    session.client.send("PASV\r\n");
+    let to = tuple(&session.server.line_starting("PORT "));
+    let mut server = Wire::connect(&session.log, "server data", scene.net.server().ip(), to);
+    server.silence(Duration::from_millis(50));
+    session.server.send("200 PORT command successful.\r\n");
+    let Side::Dials { from, to } = session.client_is_told(Ask::Pasv) else { panic!("PASV") };
+    let mut client = Wire::connect(&session.log, "client data", from, to);
+    session.exchange("RETR a\r\n", "125 Data connection already open; Transfer starting.\r\n");
+    server.send("early");
+    server.finish();
+    client.expect("early");
+    client.ends_with(End::Fin);
+    drop(client);
+    session.reply("226 Transfer complete.\r\n");
+}
+
 /// What the server says to a command that the client never sent is put into the client's terms.
 #[test]
 fn a_refused_substitute_is_reported_in_the_clients_terms() {
-    for (server, command, substitute, refusal, wanted) in [
+    for (server, asked, substitute, refusal, wanted) in [
         ("data_mode: active", "PASV\r\n", "PORT ", "500 Illegal PORT command.\r\n", "425 "),
         ("data_mode: active", "EPSV\r\n", "PORT ", "501 Server cannot accept argument.\r\n", "425 "),
         ("data_mode: active", "PASV\r\n", "PORT ", "530 Please login with USER and PASS.\r\n", "530 Please login"),
@@ -156,11 +180,8 @@ fn a_refused_substitute_is_reported_in_the_clients_terms() {
         let scene = Scene::mode(server);
         let mut session = scene.session();
         let own = Door::open(&session.log, "client data", scene.net.client(), 0);
-        let command = match command {
-            "PORT" => crate::support::script::command(Ask::Port, own.addr()),
-            _ => command.to_owned(),
-        };
-        session.client.send(command);
+        let port = command(Ask::Port, own.addr());
+        session.client.send(if asked == "PORT" { &port } else { asked });
         session.server.line_starting(substitute);
         session.server.send(refusal);
         session.client.line_starting(wanted);
@@ -174,10 +195,10 @@ fn sec_02_a_wrong_address_in_a_227_for_port_is_never_dialled() {
     let scene = Scene::mode("data_mode: passive");
     let mut session = scene.session();
     let client = Door::open(&session.log, "client data", scene.net.client(), 0);
-    session.client.send(crate::support::script::command(Ask::Port, client.addr()));
+    session.client.send(command(Ask::Port, client.addr()));
     session.server.expect("PASV\r\n");
     let door = Door::open(&session.log, "server data", scene.net.server().ip(), 0);
-    let wrong = std::net::SocketAddr::new(scene.net.stranger(), door.addr().port());
+    let wrong = SocketAddr::new(scene.net.stranger(), door.addr().port());
     let victim = Door::open(&session.log, "victim", scene.net.stranger(), wrong.port());
     session.server.send(passive_reply(Ask::Pasv, wrong));
     session.client.line_starting("200 ");
@@ -186,5 +207,5 @@ fn sec_02_a_wrong_address_in_a_227_for_port_is_never_dialled() {
     let mut data = offer.connect();
     data.server.send("x");
     data.client.expect("x");
-    victim.nobody(std::time::Duration::from_millis(50));
+    victim.nobody(Duration::from_millis(50));
 }

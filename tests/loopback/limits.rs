@@ -4,8 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Socket, Type};
-
+use crate::support::black_hole::BlackHole;
 use crate::support::net::Net;
 use crate::support::scene::{BANNER, Scene, Setup};
 use crate::support::script::{Ask, passive_reply, tuple};
@@ -206,6 +205,28 @@ fn sec_27_a_range_over_a_control_port_is_refused() {
     assert!(stderr.contains("data_ports"), "{stderr}");
 }
 
+/// As an address, and as a name that turns out to be one.
+#[test]
+fn sec_03_an_upstream_that_is_the_proxy_itself_is_refused() {
+    let net = Net::new();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("proxy.yaml");
+    std::fs::write(&file, Setup::default().yaml(net.proxy(), &net.proxy().to_string())).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_ftp-alg")).args(["run", "--config"]).arg(&file).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("upstream"), "{stderr}");
+
+    let control = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), net.port_block());
+    let yaml = Setup::default()
+        .yaml(control, &format!("localhost:{}", control.port()))
+        .replace("20000-20003", &(control.port() + 1).to_string());
+    let scene = Scene::start_at(net, &yaml, &[control]);
+    let mut client = Wire::connect(&scene.log, "client", net.client(), control);
+    client.line_starting("421 ");
+    client.end();
+}
+
 /// Several listeners with the same range share it.
 #[test]
 fn sec_26_listeners_share_a_range() {
@@ -243,30 +264,4 @@ fn rel_28_sessions_do_not_disturb_each_other() {
     data.client.ends_with(End::Fin);
     drop(data);
     steady.reply("226 done\r\n");
-}
-
-/// A listener that accepts nothing, with a full queue: further SYNs are dropped.
-struct BlackHole {
-    addr: SocketAddr,
-    _listener: Socket,
-    _queued: Vec<Socket>,
-}
-
-impl BlackHole {
-    fn at(addr: SocketAddr) -> Self {
-        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        listener.bind(&addr.into()).unwrap();
-        listener.listen(0).unwrap();
-        // Connects until one does not complete.
-        let mut queued = Vec::new();
-        loop {
-            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-            if socket.connect_timeout(&addr.into(), Duration::from_millis(100)).is_err() {
-                break;
-            }
-            queued.push(socket);
-            assert!(queued.len() < 100, "the queue never fills");
-        }
-        Self { addr, _listener: listener, _queued: queued }
-    }
 }

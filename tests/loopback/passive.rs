@@ -164,10 +164,14 @@ fn rfc_10_the_form_of_the_reply_follows_the_command() {
 fn rfc_10_epsv_with_another_family_is_refused_with_the_list() {
     let scene = Scene::plain();
     let mut session = scene.session();
-    for command in ["EPSV 3\r\n", "EPSV 99\r\n"] {
+    for command in ["EPSV 2\r\n", "EPSV 3\r\n", "EPSV 99\r\n"] {
         let line = session.refused(command, "522 ");
-        assert!(line.contains("(1"), "{line}");
+        assert!(line.contains("(1)"), "{line}");
     }
+    session.command("EPSV 1\r\n");
+    let door = Door::open(&session.log, "server data", scene.net.server().ip(), 0);
+    session.server.send(passive_reply(Ask::Epsv, door.addr()));
+    session.client_is_told(Ask::Epsv);
     session.refused("EPSV nonsense\r\n", "501 ");
     session.refused("EPRT |3|127.0.0.1|5000|\r\n", "522 ");
 }
@@ -213,6 +217,17 @@ fn sec_02_privileged_ports_of_a_server_are_refused() {
     }
     session.is_usable();
     scene.no_leases();
+}
+
+/// `policy.privileged_ports`: such a server is served nevertheless.
+#[test]
+fn sec_02_privileged_ports_of_a_server_may_be_allowed() {
+    let scene = Scene::with("policy: { privileged_ports: true }");
+    let mut session = scene.session();
+    session.command("PASV\r\n");
+    session.server.send(passive_reply(Ask::Pasv, SocketAddr::new(scene.net.server().ip(), 989)));
+    session.client_is_told(Ask::Pasv);
+    session.refused(crate::support::script::command(Ask::Port, SocketAddr::new(scene.net.client(), 989)), "501 ");
 }
 
 /// 227 in a banner, in the echo of a path, in STAT or HELP, and out of the blue.

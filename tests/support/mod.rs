@@ -4,6 +4,7 @@
 //! Nothing here uses the library under test. Every wait has a deadline, and every failure shows the bytes
 //! that went over the wires so far and what the proxy wrote to stderr.
 
+pub(crate) mod black_hole;
 pub(crate) mod kernel;
 pub(crate) mod net;
 pub(crate) mod proxy;
