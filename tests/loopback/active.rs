@@ -131,6 +131,7 @@ fn rel_08_a_server_that_connects_before_its_200_is_served() {
     let door = Door::open(&session.log, "client data", scene.net.client(), 0);
     session.client.send(command(Ask::Port, door.addr()));
     let to = tuple(&session.server.line_starting("PORT "));
+    assert_eq!(to.ip(), session.server.peer().ip());
     let mut server = Wire::connect(&session.log, "server data", scene.net.server().ip(), to);
     session.reply("200 PORT command successful.\r\n");
     let mut client = door.accept();

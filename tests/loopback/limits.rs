@@ -1,11 +1,11 @@
 //! Who is let in, a server that is not there, and what is counted.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::support::black_hole::BlackHole;
 use crate::support::net::Net;
+use crate::support::proxy::Proxy;
 use crate::support::scene::{BANNER, Scene, Setup};
 use crate::support::script::{Ask, passive_reply, tuple};
 use crate::support::wire::{Door, End, Wire};
@@ -195,13 +195,8 @@ fn rel_24_what_is_announced_depends_on_the_peer() {
 #[test]
 fn sec_27_a_range_over_a_control_port_is_refused() {
     let net = Net::new();
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("proxy.yaml");
     let setup = Setup { data_ports: "2100-2130", ..Setup::default() };
-    std::fs::write(&file, setup.yaml(net.proxy(), &net.server().to_string())).unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_ftp-alg")).args(["run", "--config"]).arg(&file).output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    let stderr = Proxy::refuses(&setup.yaml(net.proxy(), &net.server().to_string()));
     assert!(stderr.contains("data_ports"), "{stderr}");
 }
 
@@ -209,12 +204,7 @@ fn sec_27_a_range_over_a_control_port_is_refused() {
 #[test]
 fn sec_03_an_upstream_that_is_the_proxy_itself_is_refused() {
     let net = Net::new();
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("proxy.yaml");
-    std::fs::write(&file, Setup::default().yaml(net.proxy(), &net.proxy().to_string())).unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_ftp-alg")).args(["run", "--config"]).arg(&file).output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    let stderr = Proxy::refuses(&Setup::default().yaml(net.proxy(), &net.proxy().to_string()));
     assert!(stderr.contains("upstream"), "{stderr}");
 
     let control = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), net.port_block());

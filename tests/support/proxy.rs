@@ -26,6 +26,12 @@ impl Proxy {
     /// Starts it and waits until all of these addresses are listened on.
     #[track_caller]
     pub(crate) fn start(log: &Transcript, yaml: &str, listens_on: &[SocketAddr]) -> Self {
+        let mut proxy = Self::spawn(log, yaml);
+        proxy.wait_until_it_listens(yaml, listens_on);
+        proxy
+    }
+
+    fn spawn(log: &Transcript, yaml: &str) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let config = dir.path().join("proxy.yaml");
         std::fs::write(&config, yaml).expect("a writable temporary directory");
@@ -40,9 +46,22 @@ impl Proxy {
             .spawn()
             .expect("the binary under test");
         let stderr = collect_stderr(&mut child, log);
-        let mut proxy = Self { child, log: log.clone(), stderr: Some(stderr), _dir: dir };
-        proxy.wait_until_it_listens(yaml, listens_on);
-        proxy
+        Self { child, log: log.clone(), stderr: Some(stderr), _dir: dir }
+    }
+
+    /// A configuration that the proxy must not start with: exit code 2, and what it said.
+    #[track_caller]
+    pub(crate) fn refuses(yaml: &str) -> String {
+        let log = Transcript::new();
+        let mut proxy = Self::spawn(&log, yaml);
+        let status = proxy.exits_within(DEADLINE);
+        if let Some(stderr) = proxy.stderr.take() {
+            let _closed = stderr.join();
+        }
+        if status.code() != Some(2) {
+            log.fail(&format!("{status} for the configuration\n{yaml}"));
+        }
+        log.stderr()
     }
 
     /// The kernel's table is asked, since a probing connection would be a session.
