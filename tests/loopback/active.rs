@@ -1,13 +1,13 @@
 //! PORT and EPRT with `data_mode: same`: who may be dialled, from where, and when.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::kernel;
 use crate::support::net::Net;
 use crate::support::scene::{Scene, Session, Setup};
 use crate::support::script::{Ask, Side, command, commas, extended, tuple};
-use crate::support::wire::{Dial, Door, End, Wire};
+use crate::support::wire::{DEADLINE, Dial, Door, End, Wire};
 
 /// The command that the server gets names an address of ours.
 #[test]
@@ -222,12 +222,18 @@ fn rel_16_keepalive_runs_on_all_legs() {
     let mut session = scene.session();
     let data = session.transfer("RETR a\r\n");
     for wire in [&session.client, &session.server, &data.client, &data.server] {
-        let row = kernel::tcp_rows()
-            .into_iter()
-            .find(|row| row.local == wire.peer() && row.remote == wire.local())
-            .expect("the proxy's socket");
-        assert_eq!((row.state, row.timer), (kernel::ESTABLISHED, 2), "{row:?}");
+        // Until an acknowledgement has come the timer is that of a retransmission.
+        let deadline = Instant::now() + DEADLINE;
+        while timer_of_the_proxy(wire) != Some(2) {
+            assert!(Instant::now() < deadline, "{:?}: timer {:?}", wire.peer(), timer_of_the_proxy(wire));
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
+}
+
+fn timer_of_the_proxy(wire: &Wire) -> Option<u8> {
+    let is_other_end = |row: &kernel::TcpRow| row.local == wire.peer() && row.remote == wire.local();
+    kernel::tcp_rows().into_iter().find(is_other_end).map(|row| row.timer)
 }
 
 /// `server.data_ports`: the server is told ports of that range only.

@@ -21,9 +21,7 @@ fn every_verb_moves_data(server: &'static str, mode: &str) {
 }
 
 fn download(session: &mut Session, offer: Offer) {
-    session.command("RETR a\r\n");
-    let mut data = offer.connect();
-    session.reply("150 Opening\r\n");
+    let mut data = session.begin("RETR a\r\n", offer);
     data.server.send("down the wire");
     data.server.finish();
     data.client.expect("down the wire");
@@ -33,9 +31,7 @@ fn download(session: &mut Session, offer: Offer) {
 }
 
 fn upload(session: &mut Session, offer: Offer) {
-    session.command("STOR a\r\n");
-    let mut data = offer.connect();
-    session.reply("150 Opening\r\n");
+    let mut data = session.begin("STOR a\r\n", offer);
     data.client.send("up the wire");
     data.client.finish();
     data.server.expect("up the wire");
@@ -202,9 +198,8 @@ fn sec_02_a_wrong_address_in_a_227_for_port_is_never_dialled() {
     let victim = Door::open(&session.log, "victim", scene.net.stranger(), wrong.port());
     session.server.send(passive_reply(Ask::Pasv, wrong));
     session.client.line_starting("200 ");
-    session.command("RETR a\r\n");
     let offer = Offer::of(&session, Side::Accepts(client), Side::Accepts(door));
-    let mut data = offer.connect();
+    let mut data = session.begin("RETR a\r\n", offer);
     data.server.send("x");
     data.client.expect("x");
     victim.nobody(Duration::from_millis(50));

@@ -208,13 +208,9 @@ fn sec_03_an_upstream_that_is_the_proxy_itself_is_refused() {
     assert!(stderr.contains("upstream"), "{stderr}");
 
     let control = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), net.port_block());
-    let yaml = Setup::default()
-        .yaml(control, &format!("localhost:{}", control.port()))
-        .replace("20000-20003", &(control.port() + 1).to_string());
-    let scene = Scene::start_at(net, &yaml, &[control]);
-    let mut client = Wire::connect(&scene.log, "client", net.client(), control);
-    client.line_starting("421 ");
-    client.end();
+    let upstream = format!("localhost:{}", control.port());
+    let stderr = Proxy::refuses(&Setup::default().yaml(control, &upstream));
+    assert!(stderr.contains("upstream"), "{stderr}");
 }
 
 /// Several listeners with the same range share it.

@@ -176,13 +176,17 @@ fn rfc_10_epsv_with_another_family_is_refused_with_the_list() {
     session.refused("EPRT |3|127.0.0.1|5000|\r\n", "522 ");
 }
 
-/// With verbs kept the server hears of EPSV ALL, and it is the one that refuses.
+/// With verbs kept the server decides about EPSV ALL; once it has agreed, nothing else is passed on.
 #[test]
 fn rfc_10_epsv_all_is_forwarded_when_verbs_are_kept() {
     let scene = Scene::plain();
     let mut session = scene.session();
+    session.exchange("EPSV ALL\r\n", "501 not that\r\n");
+    session.pasv().connect();
     session.exchange("EPSV ALL\r\n", "200 EPSV ALL ok.\r\n");
-    session.exchange("PASV\r\n", "550 Permission denied.\r\n");
+    session.refused("PASV\r\n", "5");
+    let own = Door::open(&session.log, "client data", scene.net.client(), 0);
+    session.refused(crate::support::script::command(Ask::Port, own.addr()), "5");
     session.offer(Ask::Epsv, "same").connect();
 }
 

@@ -53,6 +53,7 @@ fn rel_15_sigterm_lets_transfers_finish() {
     session.server.send("226 Transfer complete.\r\n");
     session.client.expect("226 Transfer complete.\r\n");
     session.client.rest();
+    drop(session);
     let status = scene.proxy.exits_within(Duration::from_secs(3));
     assert!(status.success(), "{status}");
 }
@@ -73,6 +74,7 @@ fn rel_15_data_listeners_stay_open_while_draining() {
     data.server.ends_with(End::Fin);
     drop(data);
     session.reply("226 Transfer complete.\r\n");
+    drop(session);
     assert!(scene.proxy.exits_within(Duration::from_secs(3)).success());
 }
 
@@ -85,8 +87,19 @@ fn rel_15_sigint_ends_idle_sessions_at_once() {
     session.client.line_starting("421 ");
     session.client.end();
     session.server.rest();
+    drop(session);
     assert!(scene.proxy.exits_within(Duration::from_secs(3)).success());
     assert!(start.elapsed() < Duration::from_secs(3));
+}
+
+/// Those who do not close when they are told to are not waited for without end.
+#[test]
+fn rel_15_peers_that_never_close_are_left() {
+    let mut scene = Scene::with("timeouts: { close: 500ms }");
+    let mut session = scene.session();
+    scene.proxy.signal(Signal::TERM);
+    session.client.line_starting("421 ");
+    assert!(scene.proxy.exits_within(Duration::from_secs(3)).success());
 }
 
 #[test]

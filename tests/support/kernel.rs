@@ -13,7 +13,6 @@ pub(crate) struct TcpRow {
     pub(crate) timer: u8,
 }
 
-pub(crate) const ESTABLISHED: u8 = 1;
 pub(crate) const LISTEN: u8 = 10;
 
 /// All TCP sockets of the machine.

@@ -162,14 +162,23 @@ impl Session {
         self.offer(Ask::Pasv, "same")
     }
 
+    /// A transfer command for what was agreed upon, both ends connected; the server says 150 as soon as its own
+    /// end is, as vsftpd does.
+    #[track_caller]
+    pub(crate) fn begin(&mut self, command: &str, offer: Offer) -> Data {
+        let Offer { client, server, log } = offer;
+        self.command(command);
+        let client = start(&log, "client data", client);
+        let server = complete(start(&log, "server data", server));
+        self.reply("150 Opening BINARY mode data connection.\r\n");
+        Data { client: complete(client), server }
+    }
+
     /// PASV and a transfer command with `data_mode: same`, both ends connected; the server has said 150.
     #[track_caller]
     pub(crate) fn transfer(&mut self, command: &str) -> Data {
         let offer = self.pasv();
-        self.command(command);
-        let data = offer.connect();
-        self.reply("150 Opening BINARY mode data connection.\r\n");
-        data
+        self.begin(command, offer)
     }
 
     /// The server reads PASV, EPSV, PORT or EPRT and answers.
