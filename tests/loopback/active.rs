@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::kernel;
 use crate::support::net::Net;
-use crate::support::scene::{Scene, Session, Setup};
+use crate::support::scene::{DATA_PORTS, Scene, Session, Setup};
 use crate::support::script::{Ask, Side, command, commas, extended, tuple};
 use crate::support::wire::{DEADLINE, Dial, Door, End, Wire};
 
@@ -246,7 +246,7 @@ fn sec_22_the_servers_side_has_a_range_of_its_own() {
     let setup = Setup { more: "", ..Setup::default() };
     let yaml = setup
         .yaml(control, &net.server().to_string())
-        .replace("20000-20003", &(control.port() + 3).to_string())
+        .replace(DATA_PORTS, &(control.port() + 3).to_string())
         .replace("data_mode: same", &format!("data_ports: {}-{}", range.start(), range.end()));
     let scene = Scene::start_at(net, &yaml, &[control]);
     let client = Wire::connect(&scene.log, "client", net.client(), control);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::scene::{BANNER, Scene};
+use crate::support::scene::{BANNER, Scene, Setup};
 use crate::support::script::{Ask, passive_reply};
 use crate::support::wire::Door;
 
@@ -293,7 +293,7 @@ fn sec_07_a_bare_lf_separates_commands_and_each_is_judged() {
 /// The command and its reply are cut at every possible point; the outcome is the same.
 #[test]
 fn sec_08_segmentation_changes_nothing() {
-    let scene = Scene::plain();
+    let scene = Scene::start(Setup { data_ports: "20000-20199", ..Setup::default() });
     let mut session = scene.session();
     let door = Door::open(&session.log, "server data", scene.net.server().ip(), 0);
     let reply = passive_reply(Ask::Pasv, door.addr());

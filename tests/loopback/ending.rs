@@ -10,7 +10,7 @@ use crate::support::script::{Ask, Side, command};
 use crate::support::wire::{End, Wire};
 
 /// More than all socket buffers on the way hold together.
-const BULK: usize = 48 << 20;
+const BULK: usize = 24 << 20;
 
 const DONE: &str = "226 Transfer complete.\r\n";
 

@@ -108,12 +108,26 @@ fn sec_29_log_lines_are_bounded() {
     let mut session = scene.greeted(scene.net.client());
     session.exchange(format!("USER {}\r\n", "u".repeat(3900)), "331 Password required\r\n");
     session.exchange("PASS x\r\n", "230 in\r\n");
-    session.transfer(&format!("RETR {}\r\n", "p".repeat(3900)));
-    session.client.reset();
-    drop(session.server);
+    let data = session.transfer(&format!("RETR {}\r\n", "p".repeat(3900)));
+    data.server.finish();
+    data.client.finish();
+    session.reply("226 done\r\n");
     scene.proxy.logs("ppp");
     let longest = scene.proxy.stderr().lines().map(str::len).max();
     assert!(longest < Some(2000), "{longest:?} bytes");
+}
+
+/// A transfer that was cut is one of those that an operator looks for.
+#[test]
+fn a_transfer_that_ends_with_its_session_is_logged() {
+    let scene = Scene::plain();
+    let mut session = scene.session();
+    let mut data = session.transfer("STOR half-done.bin\r\n");
+    data.client.send("123456789");
+    data.server.expect("123456789");
+    session.client.reset();
+    data.server.rest();
+    scene.proxy.logs("path=half-done.bin bytes_up=9");
 }
 
 /// Nobody holds a session open with half a line.

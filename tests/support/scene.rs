@@ -15,6 +15,9 @@ pub(crate) const PUBLIC: &str = "203.0.113.10";
 /// The banner of the fake server.
 pub(crate) const BANNER: &str = "220 Microsoft FTP Service\r\n";
 
+/// More than any test leaves unused within five seconds, for which an unused port rests.
+pub(crate) const DATA_PORTS: &str = "20000-20063";
+
 /// What a test configures; each is YAML.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Setup {
@@ -30,7 +33,7 @@ pub(crate) struct Setup {
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { data_ports: "20000-20003", announce: PUBLIC, server: "data_mode: same", more: "" }
+        Self { data_ports: DATA_PORTS, announce: PUBLIC, server: "data_mode: same", more: "" }
     }
 }
 
@@ -137,10 +140,10 @@ impl Scene {
         wire.is_open()
     }
 
-    /// Nobody can use any of these data ports: no lease is there.
+    /// None of the default data ports lets anybody in: no lease is there.
     #[track_caller]
     pub(crate) fn no_leases(&self) {
-        for port in 20_000..=20_003 {
+        for port in 20_000..=20_063 {
             if self.data_port_takes(self.net.client(), port) {
                 self.log.fail(&format!("port {port} is open"));
             }
