@@ -455,13 +455,11 @@ fn rel_08_data_may_connect_at_any_time() {
 fn rel_09_the_servers_reply_wins_over_a_refused_data_dial() {
     let scene = Scene::plain();
     let mut session = scene.session();
-    for (reply, wanted) in [("550 No such file.\r\n", "550 "), ("425 Cannot open data connection.\r\n", "425 ")] {
+    for reply in ["550 No such file.\r\n", "425 Cannot open data connection.\r\n"] {
         let offer = session.pasv();
-        let mut client = offer.server_refuses();
+        offer.server_refuses();
         session.command("RETR a\r\n");
         session.reply(reply);
-        assert!(reply.starts_with(wanted));
-        client.end();
         session.is_usable();
     }
 }
@@ -472,12 +470,11 @@ fn rel_09_a_2xx_after_a_refused_data_dial_is_no_success() {
     let scene = Scene::plain();
     let mut session = scene.session();
     let offer = session.pasv();
-    let mut client = offer.server_refuses();
+    offer.server_refuses();
     session.command("RETR a\r\n");
     session.server.send("150 Opening\r\n226 Transfer complete.\r\n");
-    client.ends_with(End::Reset);
     session.client.expect("150 Opening\r\n");
-    session.client.line_starting("42");
+    session.client.line_starting("425 ");
     session.is_usable();
 }
 

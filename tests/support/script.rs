@@ -1,10 +1,11 @@
 //! What peers say to set up a data connection, written out for every combination of verb and mode.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::scene::{PUBLIC, Scene, Session};
 use super::transcript::Transcript;
-use super::wire::{Dial, Door, Wire};
+use super::wire::{Dial, Door, End, Wire};
 
 /// How a client asks for a data connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,13 +94,17 @@ impl Offer {
         Data { client, server: complete(start(&log, "server data", server)) }
     }
 
-    /// The server stops waiting, then the client connects.
+    /// The server stops waiting, then the client connects, and sees a reset.
     #[track_caller]
-    pub(crate) fn server_refuses(self) -> Wire {
+    pub(crate) fn server_refuses(self) {
         let Self { client, server, log } = self;
         drop(server);
         let Side::Dials { from, to } = client else { panic!("the client waits") };
-        Wire::connect(&log, "client data", from, to)
+        match Wire::dial(&log, "client data", Dial { from, to, receive_buffer: None }) {
+            Ok(mut wire) => wire.ends_with(End::Reset),
+            // The reset may be quicker than the socket option that follows the connect.
+            Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+        }
     }
 
     /// Where the server waits.
