@@ -105,6 +105,19 @@ impl Channels {
         }
     }
 
+    /// Lets go of all channels, and returns what they still say: each ends at once.
+    async fn close_all(self) -> Vec<ChannelEvent> {
+        drop(self.open);
+        let mut last = Vec::new();
+        if let Some((sender, mut events)) = self.mailbox {
+            drop(sender);
+            while let Some(event) = events.recv().await {
+                last.push(event);
+            }
+        }
+        last
+    }
+
     /// A channel has reported its end, the last that it says.
     fn ended(&mut self, id: ChannelId) {
         self.open.retain(|(open, _)| *open != id);
@@ -290,13 +303,18 @@ impl Control {
         self.channels.order(id, order, |events| channel::open(id, endpoints, shared, events));
     }
 
-    async fn end(self, why: Reason) {
+    async fn end(mut self, why: Reason) {
+        // What still runs is cut, and looks cut; how far it had come is for the log.
+        for event in std::mem::take(&mut self.channels).close_all().await {
+            self.handle(event.as_event());
+        }
+        while let Some(action) = self.session.next_action() {
+            self.act(action);
+        }
         self.journal.close(self.session.user(), why);
         if why == Reason::ServerClosedBeforeGreeting {
             self.shared.upstream.hung_up();
         }
-        // What still runs is cut, and looks cut.
-        drop(self.channels);
         if why.is_abrupt() {
             // Zero linger: both peers see a reset.
             return;
