@@ -7,7 +7,8 @@
 //! 2. carry out [`next_action`](Session::next_action) until it returns `None`;
 //! 3. ask [`poll_timeout`](Session::poll_timeout) and [`wants_bytes`](Session::wants_bytes) anew.
 //!
-//! After [`Action::Close`] it ignores everything.
+//! After [`Action::Close`] it ignores everything but [`Event::ChannelEnded`], which still completes the record of
+//! a transfer ([`Action::Transferred`]).
 //!
 //! Commands flow from the client through `held` (they wait while a data channel is set up, or until an upload
 //! is with the server) into [`pending`], replies flow back through [`output`] (a success waits until the
@@ -186,6 +187,10 @@ impl Session {
     /// Takes note of an event.
     pub fn handle(&mut self, event: Event<'_>, now: Instant) {
         if self.closed {
+            if let Event::ChannelEnded { id, report } = event {
+                self.channels.ended(id, report);
+                self.report_transfers(now);
+            }
             return;
         }
         match event {
@@ -235,12 +240,17 @@ impl Session {
     fn settle(&mut self, now: Instant) {
         self.release();
         self.advance(now);
+        self.report_transfers(now);
+        self.close_if_done();
+        self.set_timers(now);
+    }
+
+    /// Says which transfers are over.
+    fn report_transfers(&mut self, now: Instant) {
         let finished: Vec<_> = self.channels.take_finished(now).collect();
         for record in finished {
             self.act(Action::Transferred(Box::new(record)));
         }
-        self.close_if_done();
-        self.set_timers(now);
     }
 
     /// Sends the client what no longer needs to be held.
@@ -333,6 +343,8 @@ impl Session {
     fn close(&mut self, why: Reason) {
         if !self.closed {
             self.closed = true;
+            // Nobody will hear an answer any more: how their data connections end is all that is to be known.
+            self.channels.answer_all();
             self.act(Action::Close { why });
         }
     }

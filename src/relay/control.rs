@@ -105,6 +105,19 @@ impl Channels {
         }
     }
 
+    /// Lets go of all channels, and returns what they still say: each ends at once.
+    async fn close_all(self) -> Vec<ChannelEvent> {
+        drop(self.open);
+        let mut last = Vec::new();
+        if let Some((sender, mut events)) = self.mailbox {
+            drop(sender);
+            while let Some(event) = events.recv().await {
+                last.push(event);
+            }
+        }
+        last
+    }
+
     /// A channel has reported its end, the last that it says.
     fn ended(&mut self, id: ChannelId) {
         self.open.retain(|(open, _)| *open != id);
@@ -225,14 +238,12 @@ impl Control {
     /// Something can be done on a leg: write what is queued, and read once.
     fn serve_leg(&mut self, leg: Leg, read: bool) {
         let Some(wire) = self.wire(leg) else { return };
-        if wire.flush().is_err() || wire.has_failed() {
-            return self.handle(Event::Reset { leg });
-        }
-        if !read {
-            return;
-        }
+        wire.flush();
+        let broken = wire.is_broken();
         let mut buffer = [0; READ_SIZE];
-        match wire.read(&mut buffer) {
+        // What a peer said before it reset the connection is still its word.
+        let received = if read { wire.read(&mut buffer) } else { Received::Nothing };
+        match received {
             Received::Bytes { count, urgent } => {
                 if leg == Leg::Server {
                     self.shared.upstream.greeted();
@@ -241,6 +252,7 @@ impl Control {
             }
             Received::Eof => self.handle(Event::Eof { leg }),
             Received::Reset => self.handle(Event::Reset { leg }),
+            Received::Nothing if broken => self.handle(Event::Reset { leg }),
             Received::Nothing => {}
         }
     }
@@ -253,19 +265,14 @@ impl Control {
         self.handle(event.as_event());
     }
 
-    /// Carries out what the session wants, until it wants nothing more.
+    /// Carries out what the session wants. A write that fails shows when the leg is next waited for.
     fn carry_out(&mut self) {
-        loop {
-            while let Some(action) = self.session.next_action() {
-                self.act(action);
-            }
-            // A reset that shows in writing is one more event, and may lead to more actions.
-            let failed =
-                [Leg::Client, Leg::Server].into_iter().find(|leg| self.wire(*leg).is_some_and(|w| w.flush().is_err()));
-            match failed {
-                Some(leg) if self.closed.is_none() => self.handle(Event::Reset { leg }),
-                _ => return,
-            }
+        while let Some(action) = self.session.next_action() {
+            self.act(action);
+        }
+        self.client.flush();
+        if let Some((wire, _)) = &mut self.server {
+            wire.flush();
         }
     }
 
@@ -296,13 +303,18 @@ impl Control {
         self.channels.order(id, order, |events| channel::open(id, endpoints, shared, events));
     }
 
-    async fn end(self, why: Reason) {
+    async fn end(mut self, why: Reason) {
+        // What still runs is cut, and looks cut; how far it had come is for the log.
+        for event in std::mem::take(&mut self.channels).close_all().await {
+            self.handle(event.as_event());
+        }
+        while let Some(action) = self.session.next_action() {
+            self.act(action);
+        }
         self.journal.close(self.session.user(), why);
         if why == Reason::ServerClosedBeforeGreeting {
             self.shared.upstream.hung_up();
         }
-        // What still runs is cut, and looks cut.
-        drop(self.channels);
         if why.is_abrupt() {
             // Zero linger: both peers see a reset.
             return;

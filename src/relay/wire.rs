@@ -77,6 +77,8 @@ pub(super) struct Wire {
     queue: VecDeque<Chunk>,
     queued: usize,
     outgoing: Outgoing,
+    /// A write has failed, or the socket has an error.
+    broken: bool,
     batching: Batching,
 }
 
@@ -86,7 +88,15 @@ impl Wire {
         socket::prepare_control(&stream)?;
         let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
         let io = watch(stream.into_std()?, interest)?;
-        Ok(Self { io, ready: Ready::EMPTY, queue: VecDeque::new(), queued: 0, outgoing: Outgoing::Open, batching })
+        Ok(Self {
+            io,
+            ready: Ready::EMPTY,
+            queue: VecDeque::new(),
+            queued: 0,
+            outgoing: Outgoing::Open,
+            broken: false,
+            batching,
+        })
     }
 
     pub(super) fn peer_addr(&self) -> io::Result<SocketAddr> {
@@ -121,16 +131,19 @@ impl Wire {
     }
 
     fn is_ready(&self, read: bool) -> bool {
-        self.ready.is_error()
+        self.broken
+            || self.ready.is_error()
             || (read && (self.ready.is_readable() || self.ready.is_priority()))
             || (!self.queue.is_empty() && self.ready.is_writable())
     }
 
-    /// Whether the connection has failed.
-    pub(super) fn has_failed(&mut self) -> bool {
-        let reported = self.ready.is_error();
-        self.ready = self.ready - Ready::ERROR;
-        reported && !matches!(self.io.get_ref().take_error(), Ok(None))
+    /// Whether the connection has failed. What arrived before can still be read.
+    pub(super) fn is_broken(&mut self) -> bool {
+        if self.ready.is_error() {
+            self.ready = self.ready - Ready::ERROR;
+            self.broken |= !matches!(self.io.get_ref().take_error(), Ok(None));
+        }
+        self.broken
     }
 
     /// Queues bytes; `urgent`: the last of them as urgent data. Dropped after [`shutdown`](Self::shutdown).
@@ -148,24 +161,23 @@ impl Wire {
         }
     }
 
-    /// Writes as much as the socket takes. `Ok(false)`: it is full.
-    pub(super) fn flush(&mut self) -> io::Result<bool> {
-        while !self.queue.is_empty() {
+    /// Writes as much as the socket takes.
+    pub(super) fn flush(&mut self) {
+        while !self.queue.is_empty() && !self.broken {
             match self.write_some() {
                 Ok(written) => self.consume(written),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.ready = self.ready - Ready::WRITABLE;
-                    return Ok(false);
+                    return;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Err(_) => self.broken = true,
             }
         }
-        if self.outgoing == Outgoing::Closing {
+        if self.outgoing == Outgoing::Closing && !self.broken {
             self.outgoing = Outgoing::Closed;
-            self.io.get_ref().shutdown(Shutdown::Write)?;
+            self.broken = self.io.get_ref().shutdown(Shutdown::Write).is_err();
         }
-        Ok(true)
     }
 
     fn write_some(&self) -> io::Result<usize> {
@@ -231,7 +243,11 @@ impl Wire {
     }
 
     async fn drain(&mut self) {
-        while self.flush().is_ok() && self.ready(true).await.is_ok() && !self.has_failed() {
+        loop {
+            self.flush();
+            if self.is_broken() || self.ready(true).await.is_err() {
+                return;
+            }
             let mut discarded = [0; 512];
             if matches!(self.read(&mut discarded), Received::Eof | Received::Reset) {
                 return;

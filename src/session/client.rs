@@ -200,8 +200,14 @@ impl Session {
     /// ABOR, STAT and QUIT carry the client's urgent data on (RFC 959 §4.1.3).
     fn forward_urgently(&mut self, line: &CommandLine, entry: Pending) {
         self.pending.push(entry);
-        let urgent = std::mem::take(&mut self.urgent);
-        self.to_server(line.wire(), urgent);
+        if !std::mem::take(&mut self.urgent) {
+            return self.to_server(line.wire(), false);
+        }
+        let (urgent, rest) = line.urgent_wire();
+        self.to_server(urgent, true);
+        if !rest.is_empty() {
+            self.to_server(rest, false);
+        }
     }
 
     fn transfer(&mut self, line: &CommandLine, verb: TransferVerb, path: Bytes, now: Instant) {

@@ -239,6 +239,13 @@ impl Channels {
         }
     }
 
+    /// No transfer will be answered any more.
+    pub(super) fn answer_all(&mut self) {
+        for transfer in self.moving.iter_mut().filter_map(Channel::transfer_mut) {
+            transfer.answered = true;
+        }
+    }
+
     /// The transfers whose channel came to nothing, with what to say about it.
     pub(super) fn failures(&self) -> impl Iterator<Item = (ChannelId, Failure)> {
         self.moving.iter().filter_map(|channel| Some((channel.id, channel.silent_failure()?)))

@@ -1,0 +1,253 @@
+//! Who is let in, a server that is not there, and what is counted.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use crate::support::black_hole::BlackHole;
+use crate::support::net::Net;
+use crate::support::proxy::Proxy;
+use crate::support::scene::{BANNER, Scene, Setup};
+use crate::support::script::{Ask, passive_reply, tuple};
+use crate::support::wire::{Door, End, Wire};
+
+#[test]
+fn policy_allow_turns_others_away() {
+    let net = Net::new();
+    let yaml = format!(
+        "{}    policy: {{ allow: [\"{}/32\", 198.51.100.0/24] }}\n",
+        Setup::default().yaml(net.proxy(), &net.server().to_string()),
+        net.client()
+    );
+    let scene = Scene::start_at(net, &yaml, &[net.proxy()]);
+    let mut stranger = Wire::connect(&scene.log, "stranger", net.stranger(), net.proxy());
+    stranger.line_starting("421 ");
+    stranger.end();
+    scene.server.nobody(Duration::from_millis(50));
+    scene.session().is_usable();
+}
+
+#[test]
+fn rel_10_a_server_that_refuses_is_421() {
+    let Scene { net, proxy, server, log } = Scene::plain();
+    drop(server);
+    let mut client = Wire::connect(&log, "client", net.client(), net.proxy());
+    client.line_starting("421 ");
+    client.end();
+    // And is asked again for the next client.
+    let server = Door::open(&log, "server", net.server().ip(), net.server().port());
+    let scene = Scene { net, proxy, server, log };
+    scene.session().is_usable();
+}
+
+/// The SYN is dropped: a listener whose queue is full answers nothing.
+#[test]
+fn rel_10_a_black_holed_server_is_421_in_time() {
+    let net = Net::new();
+    let hole = BlackHole::at(SocketAddr::new(net.server().ip(), 2199));
+    let yaml = Setup { more: "timeouts: { connect_server: 600ms }", ..Setup::default() }
+        .yaml(net.proxy(), &hole.addr.to_string());
+    let scene = Scene::start_at(net, &yaml, &[net.proxy()]);
+    let start = Instant::now();
+    let mut client = scene.knock();
+    client.line_starting("421 ");
+    client.end();
+    assert!(start.elapsed() >= Duration::from_millis(500) && start.elapsed() < Duration::from_secs(3));
+}
+
+/// It accepts, and then says nothing.
+#[test]
+fn rel_10_a_server_without_a_banner_is_421_in_time() {
+    let scene = Scene::with("timeouts: { login: 500ms }");
+    let mut session = scene.silent_session(scene.net.client());
+    let start = Instant::now();
+    session.client.line_starting("421 ");
+    session.client.end();
+    session.server.rest();
+    assert!(start.elapsed() < Duration::from_secs(3));
+}
+
+/// A server that closes at once, time and again, has probably banned the proxy's address.
+#[test]
+fn rel_10_a_server_that_closes_before_its_banner() {
+    let scene = Scene::plain();
+    for _ in 0..5 {
+        let mut session = scene.silent_session(scene.net.client());
+        session.server.finish();
+        session.client.line_starting("421 ");
+        session.client.end();
+    }
+    scene.proxy.logs("ban");
+}
+
+#[test]
+fn rel_09_a_black_holed_data_port_is_given_up_in_time() {
+    let scene = Scene::with("timeouts: { connect_server: 600ms }");
+    let mut session = scene.session();
+    let hole = BlackHole::at(SocketAddr::new(scene.net.server().ip(), 2198));
+    session.command("PASV\r\n");
+    session.server.send(passive_reply(Ask::Pasv, hole.addr));
+    let port = tuple(&session.client.line_starting("227 ")).port();
+    session.command("RETR a\r\n");
+    let mut data = Wire::connect(&scene.log, "client data", scene.net.client(), scene.data_addr(port));
+    session.server.send("150 Opening\r\n");
+    data.ends_with(End::Reset);
+    session.client.expect("150 Opening\r\n");
+    session.reply("425 Cannot open data connection.\r\n");
+    session.is_usable();
+}
+
+/// Connects to the server are paced; nobody is turned away for it.
+#[test]
+fn rel_27_connects_to_the_server_are_paced() {
+    let scene = Scene::with("limits: { connects_per_second: 10 }");
+    let start = Instant::now();
+    let mut clients: Vec<Wire> = (0..16).map(|_| scene.knock()).collect();
+    let mut servers = Vec::new();
+    let mut early = 0;
+    for _ in &clients {
+        let mut server = scene.server.accept();
+        early += usize::from(start.elapsed() < Duration::from_millis(400));
+        server.send(BANNER);
+        servers.push(server);
+    }
+    // Ten a second, and a burst of as many at most.
+    assert!(early <= 14, "{early} within 0.4 s");
+    assert!(start.elapsed() >= Duration::from_millis(500), "{:?}", start.elapsed());
+    for client in &mut clients {
+        client.expect(BANNER);
+    }
+}
+
+#[test]
+fn rel_27_a_crowd_is_served() {
+    let scene = Scene::plain();
+    let mut clients: Vec<Wire> = (0..200).map(|_| scene.knock()).collect();
+    let mut servers = Vec::new();
+    for _ in &clients {
+        let mut server = scene.server.accept();
+        server.send(BANNER);
+        servers.push(server);
+    }
+    for client in &mut clients {
+        client.expect(BANNER);
+    }
+}
+
+/// A name is looked up for each session.
+#[test]
+fn rel_25_an_upstream_may_be_a_name() {
+    let net = Net::new();
+    let log = crate::support::transcript::Transcript::new();
+    let server = Door::open(&log, "server", IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+    let yaml = Setup::default().yaml(net.proxy(), &format!("localhost:{}", server.addr().port()));
+    let scene = Scene::start_at(net, &yaml, &[net.proxy()]);
+    for _ in 0..2 {
+        let mut client = scene.knock();
+        let mut upstream = server.accept();
+        upstream.send(BANNER);
+        client.expect(BANNER);
+    }
+}
+
+/// A name without an address is the operator's problem, and the client hears of it.
+#[test]
+fn rel_25_an_upstream_name_that_does_not_resolve_is_421() {
+    let net = Net::new();
+    // RFC 6761 §6.4: never resolves.
+    let yaml = Setup::default().yaml(net.proxy(), "ftp.invalid:21");
+    let scene = Scene::start_at(net, &yaml, &[net.proxy()]);
+    let mut client = scene.knock();
+    client.line_starting("421 ");
+    client.end();
+}
+
+/// The announced address may be a name, too.
+#[test]
+fn rel_24_the_announced_address_may_be_a_name() {
+    let scene = Scene::start(Setup { announce: "localhost", ..Setup::default() });
+    let mut session = scene.session();
+    session.command("PASV\r\n");
+    let door = Door::open(&session.log, "server data", scene.net.server().ip(), 0);
+    session.server.send(passive_reply(Ask::Pasv, door.addr()));
+    let announced = tuple(&session.client.line_starting("227 "));
+    assert_eq!(announced.ip(), IpAddr::V4(Ipv4Addr::LOCALHOST));
+}
+
+#[test]
+fn rel_24_what_is_announced_depends_on_the_peer() {
+    let net = Net::new();
+    let yaml = Setup::default()
+        .yaml(net.proxy(), &net.server().to_string())
+        .replace("[{ peers: any", &format!("[{{ peers: \"{}/32\", announce: local }}, {{ peers: any", net.stranger()));
+    let scene = Scene::start_at(net, &yaml, &[net.proxy()]);
+    for (from, announced) in
+        [(net.client(), crate::support::scene::PUBLIC.parse().unwrap()), (net.stranger(), net.proxy().ip())]
+    {
+        let mut session = scene.session_from(from);
+        session.command("PASV\r\n");
+        let door = Door::open(&session.log, "server data", net.server().ip(), 0);
+        session.server.send(passive_reply(Ask::Pasv, door.addr()));
+        assert_eq!(tuple(&session.client.line_starting("227 ")).ip(), announced);
+    }
+}
+
+/// A range of data ports that covers a control port: exit code 2, before anything is listened on.
+#[test]
+fn sec_27_a_range_over_a_control_port_is_refused() {
+    let net = Net::new();
+    let setup = Setup { data_ports: "2100-2130", ..Setup::default() };
+    let stderr = Proxy::refuses(&setup.yaml(net.proxy(), &net.server().to_string()));
+    assert!(stderr.contains("data_ports"), "{stderr}");
+}
+
+/// As an address, and as a name that turns out to be one.
+#[test]
+fn sec_03_an_upstream_that_is_the_proxy_itself_is_refused() {
+    let net = Net::new();
+    let stderr = Proxy::refuses(&Setup::default().yaml(net.proxy(), &net.proxy().to_string()));
+    assert!(stderr.contains("upstream"), "{stderr}");
+
+    let control = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), net.port_block());
+    let upstream = format!("localhost:{}", control.port());
+    let stderr = Proxy::refuses(&Setup::default().yaml(control, &upstream));
+    assert!(stderr.contains("upstream"), "{stderr}");
+}
+
+/// Several listeners with the same range share it.
+#[test]
+fn sec_26_listeners_share_a_range() {
+    let net = Net::new();
+    let second = SocketAddr::new(net.proxy().ip(), 2122);
+    let one = Setup::default().yaml(net.proxy(), &net.server().to_string());
+    let two = one.replace("listeners:\n", "").replace(&net.proxy().to_string(), &second.to_string());
+    let scene = Scene::start_at(net, &format!("{one}{two}"), &[net.proxy(), second]);
+    let mut first = scene.session();
+    let client = Wire::connect(&scene.log, "client 2", net.client(), second);
+    let mut other = crate::support::scene::Session { client, server: scene.server.accept(), log: scene.log.clone() };
+    other.reply(BANNER);
+    for session in [&mut first, &mut other] {
+        let mut data = session.pasv().connect();
+        data.server.send("x");
+        data.client.expect("x");
+    }
+}
+
+/// Panics and errors of one session are its own; a session that is cut does not disturb its neighbours.
+#[test]
+fn rel_28_sessions_do_not_disturb_each_other() {
+    let scene = Scene::plain();
+    let mut steady = scene.session();
+    let mut data = steady.transfer("RETR a\r\n");
+    for _ in 0..20 {
+        let mut doomed = scene.session();
+        let _offer = doomed.pasv();
+        doomed.client.reset();
+        doomed.server.rest();
+        data.server.send("tick");
+        data.client.expect("tick");
+    }
+    data.server.finish();
+    data.client.ends_with(End::Fin);
+    drop(data);
+    steady.reply("226 done\r\n");
+}
