@@ -250,9 +250,10 @@ impl Control {
                 }
                 self.handle(Event::Bytes { leg, data: &buffer[..count], urgent });
             }
+            // Asking for the socket's error has taken it: reading finds an end instead.
+            Received::Eof | Received::Nothing if broken => self.handle(Event::Reset { leg }),
             Received::Eof => self.handle(Event::Eof { leg }),
             Received::Reset => self.handle(Event::Reset { leg }),
-            Received::Nothing if broken => self.handle(Event::Reset { leg }),
             Received::Nothing => {}
         }
     }

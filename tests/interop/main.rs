@@ -14,9 +14,12 @@ mod proxy;
 mod servers;
 mod without_proxy;
 
+use std::time::Duration;
+
 use clients::{Kind as Client, Mode};
 use matrix::{Cell, all_cells, run_cells};
-use net::{Counter, Net, PROXY, SERVER};
+use net::{Counter, Host, Net, PROXY, SERVER};
+use process::bounded;
 use servers::{Kind, Server};
 
 /// lftp 5, curl 6, inetutils-ftp 6, ftplib 4.
@@ -96,5 +99,14 @@ fn same_host() {
         let server = Server::start(&net, kind);
         let proxy = proxy::beside_server(&net, upstream);
         run_cells(&net, &server, &proxy, &SOME_CELLS, 8);
+        // The proxy's own port is nobody's way in, not even inside.
+        assert!(greets(&net, 21) && !greets(&net, 2121));
     }
+}
+
+/// Whether the server's machine says 220 to a neighbour who connects to this port.
+fn greets(net: &Net, port: u16) -> bool {
+    let read = format!("exec 3<>/dev/tcp/{SERVER}/{port} && head -c 3 <&3");
+    let mut bash = net.command(Host::Proxy, "bash");
+    bounded(bash.args(["-c", &read]), Duration::from_secs(2)).transcript == "220"
 }

@@ -10,9 +10,11 @@ pub fn arguments(task: &Task<'_>) -> CommandLine {
     let mut script = format!(
         "debug -T 9; set cmd:fail-exit yes; set net:timeout {}; set net:max-retries 1;\n\
          set ftp:ssl-allow no; set ftp:use-utf8 no;\n\
-         set ftp:fix-pasv-address no; set ftp:passive-mode {}; set ftp:prefer-epsv {};\n\
+         set ftp:sync-mode {}; set ftp:fix-pasv-address no; set ftp:passive-mode {}; set ftp:prefer-epsv {};\n\
          open -u {},{} ftp://{};\n",
         task.patience,
+        // Without it lftp does not wait for replies before it sends more commands: half of its modes are pipelined.
+        !task.mode.ipv6,
         task.mode.is_passive(),
         verb == Verb::Epsv,
         task.login.0,
