@@ -33,6 +33,7 @@ fn rel_10_a_server_that_refuses_is_421() {
     let mut client = Wire::connect(&log, "client", net.client(), net.proxy());
     client.line_starting("421 ");
     client.end();
+    proxy.logs(&net.server().to_string());
     // And is asked again for the next client.
     let server = Door::open(&log, "server", net.server().ip(), net.server().port());
     let scene = Scene { net, proxy, server, log };
@@ -211,25 +212,6 @@ fn sec_03_an_upstream_that_is_the_proxy_itself_is_refused() {
     let upstream = format!("localhost:{}", control.port());
     let stderr = Proxy::refuses(&Setup::default().yaml(control, &upstream));
     assert!(stderr.contains("upstream"), "{stderr}");
-}
-
-/// Several listeners with the same range share it.
-#[test]
-fn sec_26_listeners_share_a_range() {
-    let net = Net::new();
-    let second = SocketAddr::new(net.proxy().ip(), 2122);
-    let one = Setup::default().yaml(net.proxy(), &net.server().to_string());
-    let two = one.replace("listeners:\n", "").replace(&net.proxy().to_string(), &second.to_string());
-    let scene = Scene::start_at(net, &format!("{one}{two}"), &[net.proxy(), second]);
-    let mut first = scene.session();
-    let client = Wire::connect(&scene.log, "client 2", net.client(), second);
-    let mut other = crate::support::scene::Session { client, server: scene.server.accept(), log: scene.log.clone() };
-    other.reply(BANNER);
-    for session in [&mut first, &mut other] {
-        let mut data = session.pasv().connect();
-        data.server.send("x");
-        data.client.expect("x");
-    }
 }
 
 /// Panics and errors of one session are its own; a session that is cut does not disturb its neighbours.
