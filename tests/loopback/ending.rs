@@ -241,3 +241,33 @@ fn fds_settle(scene: &Scene, wanted: usize) -> usize {
     }
     last
 }
+
+/// A server that loses its own data connection and does not notice.
+#[test]
+fn rel_02_a_cut_download_is_never_answered_2xx() {
+    let scene = Scene::plain();
+    let mut session = scene.session();
+    let mut data = session.transfer("RETR a\r\n");
+    data.server.send("half of it");
+    data.client.expect("half of it");
+    data.server.reset();
+    data.client.ends_with(End::Reset);
+    session.server.send(DONE);
+    session.client.line_starting("426 ");
+    session.is_usable();
+}
+
+/// A server that has read an upload to its end may close as abruptly as it likes: it knows what it has.
+#[test]
+fn rel_02_a_server_that_resets_after_the_end_of_an_upload_is_believed() {
+    let scene = Scene::plain();
+    let mut session = scene.session();
+    let mut data = session.transfer("STOR a\r\n");
+    data.client.send("all of it");
+    data.client.finish();
+    data.server.expect("all of it");
+    data.server.ends_with(End::Fin);
+    data.server.reset();
+    session.reply(DONE);
+    session.is_usable();
+}

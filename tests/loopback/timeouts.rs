@@ -121,3 +121,16 @@ fn rel_19_a_reader_that_stalls_is_cut() {
     session.client.line_starting("426 ");
     session.is_usable();
 }
+
+/// A hold does not outlast the transfer that it waits for.
+#[test]
+fn rel_19_a_held_reply_is_not_held_for_ever() {
+    let scene = Scene::with("timeouts: { data_idle: 400ms }");
+    let mut session = scene.session();
+    let mut data = session.transfer("RETR a\r\n");
+    session.server.send(DONE);
+    session.client.silence(Duration::from_millis(150));
+    data.client.ends_with(End::Reset);
+    session.client.line_starting("426 ");
+    session.is_usable();
+}
