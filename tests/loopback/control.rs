@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::scene::{BANNER, Scene, Setup};
+use crate::support::scene::{BANNER, Scene, Session, Setup};
 use crate::support::script::{Ask, passive_reply};
 use crate::support::wire::Door;
 
@@ -349,4 +349,29 @@ fn every_spelling_of_pasv_that_servers_take_is_translated() {
 
 fn contains(haystack: &[u8], needle: &[u8]) -> bool {
     haystack.windows(needle.len()).any(|window| window == needle)
+}
+
+/// A client that speaks before the banner, and a server that asks it to wait.
+#[test]
+fn commands_before_the_banner_wait_for_the_server() {
+    let scene = Scene::plain();
+    let mut client = scene.knock();
+    client.send("USER early\r\n");
+    let mut session = Session { client, server: scene.server.accept(), log: scene.log.clone() };
+    session.server.expect("USER early\r\n");
+    session.reply("120 ready in a minute\r\n220 ready\r\n331 Password required\r\n");
+    session.is_usable();
+}
+
+/// PASV that is answered by something else holds later commands back for `timeouts.close`, not for ever.
+#[test]
+fn a_pasv_without_an_answer_does_not_block_the_session() {
+    let scene = Scene::with("timeouts: { close: 400ms }");
+    let mut session = scene.session();
+    session.exchange("PASV\r\n", "200 What is that?\r\n");
+    session.client.send("NOOP\r\n");
+    session.server.silence(Duration::from_millis(200));
+    session.server.expect("NOOP\r\n");
+    session.reply("200 noop\r\n");
+    scene.no_leases();
 }

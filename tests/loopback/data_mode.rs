@@ -16,6 +16,8 @@ fn every_verb_moves_data(server: &'static str, mode: &str) {
         download(&mut session, offer);
         let offer = session.offer(ask, mode);
         upload(&mut session, offer);
+        let offer = session.offer(ask, mode);
+        empty_file(&mut session, offer);
     }
     session.exchange("QUIT\r\n", "221 bye\r\n");
 }
@@ -37,6 +39,14 @@ fn upload(session: &mut Session, offer: Offer) {
     data.server.expect("up the wire");
     data.server.ends_with(End::Fin);
     drop(data);
+    session.reply("226 Transfer complete.\r\n");
+}
+
+fn empty_file(session: &mut Session, offer: Offer) {
+    let mut data = session.begin("RETR empty\r\n", offer);
+    drop(data.server);
+    data.client.ends_with(End::Fin);
+    drop(data.client);
     session.reply("226 Transfer complete.\r\n");
 }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::kernel::rss_kib;
 use crate::support::scene::{BANNER, Scene};
-use crate::support::wire::Wire;
+use crate::support::wire::{End, Wire};
 
 /// A browser that is made to speak to us gets nothing back that it could take for a page.
 #[test]
@@ -130,37 +130,6 @@ fn a_transfer_that_ends_with_its_session_is_logged() {
     scene.proxy.logs("path=half-done.bin bytes_up=9");
 }
 
-/// Nobody holds a session open with half a line.
-#[test]
-fn a_half_line_is_not_waited_for_forever() {
-    let scene = Scene::with("timeouts: { partial_line: 400ms }");
-    let mut session = scene.session();
-    let start = Instant::now();
-    session.client.send("NOO");
-    session.client.rest();
-    assert!(start.elapsed() >= Duration::from_millis(300) && start.elapsed() < Duration::from_secs(3));
-    session.server.rest();
-}
-
-#[test]
-fn a_client_that_never_logs_in_is_shown_the_door() {
-    let scene = Scene::with("timeouts: { login: 500ms }");
-    let start = Instant::now();
-    let mut idle = scene.greeted(scene.net.client());
-    let mut guest = scene.session();
-    idle.client.line_starting("421 ");
-    idle.client.end();
-    idle.server.rest();
-    assert!(start.elapsed() >= Duration::from_millis(400));
-    // Those who did are not touched.
-    std::thread::sleep(Duration::from_millis(300));
-    guest.is_usable();
-    // A greeting of 230 is a login.
-    let mut open = scene.silent_session(scene.net.client());
-    open.reply("230 no login needed\r\n");
-    open.client.silence(Duration::from_millis(800));
-}
-
 /// Not even a flood of commands that nobody answers takes memory without end.
 #[test]
 fn sec_06_a_flood_of_commands_is_bounded() {
@@ -194,4 +163,48 @@ fn idle_connections_delay_nobody() {
     let mut session = scene.silent_session(scene.net.stranger());
     session.reply(BANNER);
     assert!(start.elapsed() < Duration::from_secs(1));
+}
+
+/// Replies that nobody reads stay with the server.
+#[test]
+fn sec_10_a_client_that_does_not_read_costs_no_memory() {
+    let scene = Scene::plain();
+    let mut session = scene.session();
+    let before = rss_kib(scene.proxy.pid());
+    session.command("STAT\r\n");
+    let sender = session.server.sends_bulk_of(b"211-and so on and so on\r\n", 200 << 20);
+    std::thread::sleep(Duration::from_millis(700));
+    let after = rss_kib(scene.proxy.pid());
+    assert!(!sender.is_finished(), "somebody took it all");
+    assert!(after < before + 2048, "{before} KiB before, {after} KiB after");
+    session.client.reset();
+    assert!(sender.join().unwrap().is_err());
+}
+
+/// What an operator searches the log for.
+#[test]
+fn every_session_and_transfer_has_its_line() {
+    let scene = Scene::plain();
+    let mut session = scene.session();
+    let mut data = session.transfer("RETR dir/two words.txt\r\n");
+    data.server.send("12345");
+    data.server.finish();
+    data.client.expect("12345");
+    data.client.finish();
+    data.client.ends_with(End::Fin);
+    session.reply("226 done\r\n");
+    session.exchange("QUIT\r\n", "221 bye\r\n");
+    session.server.finish();
+    session.client.ends_with(End::Fin);
+    scene.proxy.logs("outcome=closed by the");
+    let log = scene.proxy.stderr();
+    let client = scene.net.client().to_string();
+    let transfer = log.lines().find(|line| line.contains("verb=")).unwrap();
+    for part in [&client, "user=alice", "RETR", "path=dir/two words.txt", "bytes_down=5", "code=226", "complete"] {
+        assert!(transfer.contains(part), "{part} in {transfer}");
+    }
+    let session = log.lines().find(|line| line.contains("transfers=")).unwrap();
+    for part in [&client, "user=alice", "transfers=1"] {
+        assert!(session.contains(part), "{part} in {session}");
+    }
 }

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use crate::support::black_hole::BlackHole;
 use crate::support::net::Net;
 use crate::support::proxy::Proxy;
-use crate::support::scene::{BANNER, Scene, Setup};
+use crate::support::scene::{BANNER, PUBLIC, Scene, Session, Setup};
 use crate::support::script::{Ask, passive_reply, tuple};
+use crate::support::transcript::Transcript;
 use crate::support::wire::{Door, End, Wire};
 
 #[test]
@@ -33,6 +34,7 @@ fn rel_10_a_server_that_refuses_is_421() {
     let mut client = Wire::connect(&log, "client", net.client(), net.proxy());
     client.line_starting("421 ");
     client.end();
+    proxy.logs(&net.server().to_string());
     // And is asked again for the next client.
     let server = Door::open(&log, "server", net.server().ip(), net.server().port());
     let scene = Scene { net, proxy, server, log };
@@ -137,7 +139,7 @@ fn rel_27_a_crowd_is_served() {
 #[test]
 fn rel_25_an_upstream_may_be_a_name() {
     let net = Net::new();
-    let log = crate::support::transcript::Transcript::new();
+    let log = Transcript::new();
     let server = Door::open(&log, "server", IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
     let yaml = Setup::default().yaml(net.proxy(), &format!("localhost:{}", server.addr().port()));
     let scene = Scene::start_at(net, &yaml, &[net.proxy()]);
@@ -180,9 +182,7 @@ fn rel_24_what_is_announced_depends_on_the_peer() {
         .yaml(net.proxy(), &net.server().to_string())
         .replace("[{ peers: any", &format!("[{{ peers: \"{}/32\", announce: local }}, {{ peers: any", net.stranger()));
     let scene = Scene::start_at(net, &yaml, &[net.proxy()]);
-    for (from, announced) in
-        [(net.client(), crate::support::scene::PUBLIC.parse().unwrap()), (net.stranger(), net.proxy().ip())]
-    {
+    for (from, announced) in [(net.client(), PUBLIC.parse().unwrap()), (net.stranger(), net.proxy().ip())] {
         let mut session = scene.session_from(from);
         session.command("PASV\r\n");
         let door = Door::open(&session.log, "server data", net.server().ip(), 0);
@@ -213,25 +213,6 @@ fn sec_03_an_upstream_that_is_the_proxy_itself_is_refused() {
     assert!(stderr.contains("upstream"), "{stderr}");
 }
 
-/// Several listeners with the same range share it.
-#[test]
-fn sec_26_listeners_share_a_range() {
-    let net = Net::new();
-    let second = SocketAddr::new(net.proxy().ip(), 2122);
-    let one = Setup::default().yaml(net.proxy(), &net.server().to_string());
-    let two = one.replace("listeners:\n", "").replace(&net.proxy().to_string(), &second.to_string());
-    let scene = Scene::start_at(net, &format!("{one}{two}"), &[net.proxy(), second]);
-    let mut first = scene.session();
-    let client = Wire::connect(&scene.log, "client 2", net.client(), second);
-    let mut other = crate::support::scene::Session { client, server: scene.server.accept(), log: scene.log.clone() };
-    other.reply(BANNER);
-    for session in [&mut first, &mut other] {
-        let mut data = session.pasv().connect();
-        data.server.send("x");
-        data.client.expect("x");
-    }
-}
-
 /// Panics and errors of one session are its own; a session that is cut does not disturb its neighbours.
 #[test]
 fn rel_28_sessions_do_not_disturb_each_other() {
@@ -250,4 +231,33 @@ fn rel_28_sessions_do_not_disturb_each_other() {
     data.client.ends_with(End::Fin);
     drop(data);
     steady.reply("226 done\r\n");
+}
+
+/// The public address changes in the middle of a transfer: the transfer goes on, the next one is told of it. In this
+/// process, where the look-up can be stood in for.
+#[test]
+fn rel_24_a_changed_address_is_for_new_transfers() {
+    let net = Net::new();
+    let log = Transcript::new();
+    let yaml = Setup { announce: "ftp.invalid", ..Setup::default() }.yaml(net.proxy(), &net.server().to_string());
+    let config = ftp_alg::config::Config::parse(&yaml, "proxy.yaml").unwrap();
+    let names = ftp_alg::discover::names(&config);
+    assert!(names[0].set(vec![PUBLIC.parse().unwrap()]));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let _proxy = runtime.block_on(async { ftp_alg::relay::Proxy::start(config) }).unwrap();
+
+    let server = Door::open(&log, "server", net.server().ip(), net.server().port());
+    let client = Wire::connect(&log, "client", net.client(), net.proxy());
+    let mut session = Session { client, server: server.accept(), log: log.clone() };
+    session.reply(BANNER);
+    let mut data = session.transfer("RETR a\r\n");
+    data.server.send("before, ");
+    assert!(names[0].set(vec!["198.51.100.1".parse().unwrap()]));
+    data.server.send("after");
+    data.client.expect("before, after");
+
+    session.command("PASV\r\n");
+    let door = Door::open(&log, "server data", net.server().ip(), 0);
+    session.server.send(passive_reply(Ask::Pasv, door.addr()));
+    assert_eq!(tuple(&session.client.line_starting("227 ")).ip().to_string(), "198.51.100.1");
 }

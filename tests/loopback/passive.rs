@@ -1,12 +1,11 @@
 //! PASV and EPSV with `data_mode: same`: what is announced, who may connect, and what may not be believed.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::support::net::Net;
-use crate::support::scene::{PUBLIC, Scene, Session, Setup};
-use crate::support::script::{Ask, Offer, commas, extended_port, passive_reply, tuple};
-use crate::support::wire::{Dial, Door, End, Wire};
+use crate::support::scene::{PUBLIC, Scene, Session};
+use crate::support::script::{Ask, Offer, command, commas, extended_port, passive_reply, tuple};
+use crate::support::wire::{Door, End, Wire};
 
 /// The server answers PASV with this line, `T` standing for its `h1,…,p2`; this is what the client reads, with
 /// `T` for what it was told. The two `T` lead to each other.
@@ -104,19 +103,6 @@ fn rfc_03_a_multi_line_227_becomes_one_canonical_line() {
 }
 
 #[test]
-fn rfc_04_a_second_pasv_frees_the_port_of_the_first() {
-    let scene = Scene::plain();
-    let mut session = scene.session();
-    let first = session.pasv();
-    let second = session.pasv();
-    assert_ne!(first.client_target(), second.client_target());
-    assert!(!scene.data_port_takes(scene.net.client(), first.client_target().port()));
-    let mut data = second.connect();
-    data.client.send("through the second");
-    data.server.expect("through the second");
-}
-
-#[test]
 fn rfc_10_every_form_of_229_is_understood() {
     let scene = Scene::plain();
     let mut session = scene.session();
@@ -186,7 +172,7 @@ fn rfc_10_epsv_all_is_forwarded_when_verbs_are_kept() {
     session.exchange("EPSV ALL\r\n", "200 EPSV ALL ok.\r\n");
     session.refused("PASV\r\n", "5");
     let own = Door::open(&session.log, "client data", scene.net.client(), 0);
-    session.refused(crate::support::script::command(Ask::Port, own.addr()), "5");
+    session.refused(command(Ask::Port, own.addr()), "5");
     session.offer(Ask::Epsv, "same").connect();
 }
 
@@ -231,7 +217,7 @@ fn sec_02_privileged_ports_of_a_server_may_be_allowed() {
     session.command("PASV\r\n");
     session.server.send(passive_reply(Ask::Pasv, SocketAddr::new(scene.net.server().ip(), 989)));
     session.client_is_told(Ask::Pasv);
-    session.refused(crate::support::script::command(Ask::Port, SocketAddr::new(scene.net.client(), 989)), "501 ");
+    session.refused(command(Ask::Port, SocketAddr::new(scene.net.client(), 989)), "501 ");
 }
 
 /// 227 in a banner, in the echo of a path, in STAT or HELP, and out of the blue.
@@ -245,6 +231,7 @@ fn sec_04_a_227_that_nobody_asked_for_is_text() {
     session.exchange(format!("MKD {fake}\r\n"), format!("257 \"{fake}\" created\r\n"));
     session.exchange("PWD\r\n", format!("257-{fake}\r\n{fake}\r\n257 \"/\"\r\n"));
     session.reply(format!("{fake}\r\n"));
+    scene.proxy.logs("nobody asked for");
     session.reply("229 Entering Extended Passive Mode (|||20000|)\r\n");
     session.exchange("STAT\r\n", format!("211-status\r\n{fake}\r\n211 End\r\n"));
     scene.no_leases();
@@ -273,132 +260,19 @@ fn sec_11_numbers_that_wrap_are_not_numbers() {
     scene.no_leases();
 }
 
-#[test]
-fn sec_13_stranger_does_not_consume_the_lease() {
-    let scene = Scene::plain();
-    let mut session = scene.session();
-    let offer = session.pasv();
-    let port = offer.client_target().port();
-    for _ in 0..3 {
-        assert!(!scene.data_port_takes(scene.net.stranger(), port), "a stranger was let in");
-    }
-    offer.server_door().nobody(Duration::from_millis(50));
-    let mut data = offer.connect();
-    data.server.send("for the owner");
-    data.client.expect("for the owner");
-}
-
-#[test]
-fn sec_14_a_port_takes_one_connection() {
-    let scene = Scene::plain();
-    let mut session = scene.session();
-    let offer = session.pasv();
-    let port = offer.client_target().port();
-    let mut data = offer.connect();
-    assert!(!scene.data_port_takes(scene.net.client(), port), "a second connection was let in");
-    data.server.send("undisturbed");
-    data.client.expect("undisturbed");
-}
-
-#[test]
-fn sec_14_ports_are_not_handed_out_in_order() {
-    let scene = Scene::start(Setup { data_ports: "20000-21999", ..Setup::default() });
-    let mut session = scene.session();
-    let ports: Vec<i32> = (0..40).map(|_| i32::from(session.pasv().client_target().port())).collect();
-    let steps: Vec<i32> = ports.windows(2).map(|pair| pair[1] - pair[0]).collect();
-    let most_frequent = steps.iter().map(|step| steps.iter().filter(|other| *other == step).count()).max();
-    // 39 random steps among thousands: three equal ones have a chance below 1 in 10,000.
-    assert!(most_frequent < Some(3), "{ports:?}");
-    assert!(ports.iter().any(|port| *port < 20_500) && ports.iter().any(|port| *port > 21_500), "{ports:?}");
-}
-
 /// A page that makes a browser speak to us hides a PORT in its second segment.
 #[test]
 fn sec_22_a_padded_post_gets_no_lease() {
     let scene = Scene::plain();
     let mut session = scene.greeted(scene.net.client());
     let door = Door::open(&session.log, "victim", scene.net.client(), 0);
-    let port = crate::support::script::command(Ask::Port, door.addr());
+    let port = command(Ask::Port, door.addr());
     session.client.send(format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9000\r\n\r\n{}", "a".repeat(1300)));
     let _cut_off_already = session.client.try_send(port.as_bytes());
     session.client.rest();
     session.server.end();
     door.nobody(Duration::from_millis(50));
     scene.no_leases();
-}
-
-/// All leases of an address are taken: that address waits and is refused, others notice nothing.
-#[test]
-fn sec_26_exhaustion_hurts_the_hoarder_only() {
-    let scene =
-        Scene::start(Setup { data_ports: "20000-20002", more: "timeouts: { port_wait: 300ms }", ..Setup::default() });
-    let mut hoarders: Vec<Session> = (0..5).map(|_| scene.session()).collect();
-    let mut leases = Vec::new();
-    for session in &mut hoarders[..3] {
-        leases.push(session.pasv());
-    }
-    for session in &mut hoarders[3..] {
-        let start = Instant::now();
-        session.client.send("PASV\r\n");
-        session.client.line_starting("425 ");
-        assert!(start.elapsed() >= Duration::from_millis(250), "PASV waits for a port first");
-        session.is_usable();
-    }
-    let mut other = scene.session_from(scene.net.stranger());
-    let mut data = other.pasv().connect();
-    data.server.send("free for others");
-    data.client.expect("free for others");
-    // And the hoarder's own leases still work.
-    leases.remove(0).connect();
-}
-
-/// A port that is freed while somebody waits goes to the one who waits.
-#[test]
-fn sec_26_a_waiting_pasv_gets_the_next_free_port() {
-    let scene = Scene::start(Setup { data_ports: "20000", more: "timeouts: { port_wait: 4s }", ..Setup::default() });
-    let mut first = scene.session();
-    let mut second = scene.session();
-    let offer = first.pasv();
-    second.client.send("PASV\r\n");
-    second.client.silence(Duration::from_millis(200));
-    // An established connection holds no lease.
-    let _data = offer.connect();
-    second.server_agrees(Ask::Pasv);
-    second.client_is_told(Ask::Pasv);
-}
-
-/// A range of one port serves any number of transfers one after the other, and several clients at once.
-#[test]
-fn sec_26_one_port_serves_all() {
-    let scene = Scene::start(Setup { data_ports: "20000", ..Setup::default() });
-    let mut one = scene.session();
-    let mut two = scene.session_from(scene.net.stranger());
-    let mut held = Vec::new();
-    for _ in 0..5 {
-        let first = one.pasv();
-        let second = two.pasv();
-        for (offer, word) in [(first, "first"), (second, "second")] {
-            let mut data = offer.connect();
-            data.server.send(word);
-            data.client.expect(word);
-            held.push(data);
-        }
-    }
-}
-
-/// Both edges of the range are used.
-#[test]
-fn sec_26_the_whole_range_is_used() {
-    let scene = Scene::start(Setup { data_ports: "20000-20002", ..Setup::default() });
-    let mut session = scene.session();
-    let mut seen = [false; 3];
-    for _ in 0..60 {
-        let offer = session.pasv();
-        seen[usize::from(offer.client_target().port() - 20_000)] = true;
-        drop(offer.client_connects());
-        offer.server_door().accept();
-    }
-    assert_eq!(seen, [true; 3]);
 }
 
 /// No server address in any 227 or 229, nor anywhere else in what the proxy says itself.
@@ -476,48 +350,4 @@ fn rel_09_a_2xx_after_a_refused_data_dial_is_no_success() {
     session.client.expect("150 Opening\r\n");
     session.client.line_starting("425 ");
     session.is_usable();
-}
-
-/// Another process has half the ports.
-#[test]
-fn rel_26_ports_of_others_are_left_out() {
-    let net = Net::new();
-    let log = crate::support::transcript::Transcript::new();
-    let _foreign: Vec<Door> =
-        (20_000..20_032).map(|port| Door::open(&log, "foreign", net.proxy().ip(), port)).collect();
-    let yaml = Setup::default().yaml(net.proxy(), &net.server().to_string());
-    let scene = Scene::start_at(net, &yaml, &[net.proxy()]);
-    let mut session = scene.session();
-    for _ in 0..8 {
-        let offer = session.pasv();
-        assert!(offer.client_target().port() >= 20_032);
-        offer.connect();
-    }
-}
-
-/// A connection that comes late for a lease of another session must not get this one's data.
-#[test]
-fn rel_26_a_freed_port_rests() {
-    let scene = Scene::start(Setup { data_ports: "20000", more: "timeouts: { port_wait: 300ms }", ..Setup::default() });
-    let mut first = scene.session();
-    let mut second = scene.session();
-    let _unused = first.pasv();
-    first.exchange("QUIT\r\n", "221 bye\r\n");
-    first.server.finish();
-    first.client.end();
-    second.client.send("PASV\r\n");
-    second.client.line_starting("425 ");
-    assert!(!scene.data_port_takes(scene.net.client(), 20_000));
-}
-
-/// Not a silence that a client would have to wait out.
-#[test]
-fn a_port_outside_any_lease_resets_at_once() {
-    let scene = Scene::plain();
-    let start = Instant::now();
-    let dial = Dial { from: scene.net.client(), to: scene.data_addr(20_001), receive_buffer: None };
-    if let Ok(mut wire) = Wire::dial(&scene.log, "probe", dial) {
-        wire.ends_with(End::Reset);
-    }
-    assert!(start.elapsed() < Duration::from_secs(1));
 }

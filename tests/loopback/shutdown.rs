@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 use crate::support::kernel;
 use crate::support::scene::Scene;
-use crate::support::wire::End;
+use crate::support::wire::{DEADLINE, End};
 
 /// A process that dies in mid-upload must not leave what looks like a whole file.
 #[test]
@@ -146,7 +146,7 @@ fn rel_15_a_transfer_at_the_end_of_the_grace_is_reset() {
 /// Soon after the signal nobody is let in any more.
 #[track_caller]
 fn no_longer_accepts(scene: &Scene) {
-    let deadline = Instant::now() + Duration::from_millis(500);
+    let deadline = Instant::now() + DEADLINE;
     while kernel::is_listening(scene.net.proxy()) {
         assert!(Instant::now() < deadline, "new clients are still let in");
         std::thread::sleep(Duration::from_millis(5));

@@ -67,7 +67,8 @@ impl Proxy {
     /// The kernel's table is asked, since a probing connection would be a session.
     #[track_caller]
     fn wait_until_it_listens(&mut self, yaml: &str, addresses: &[SocketAddr]) {
-        let deadline = Instant::now() + DEADLINE;
+        // Starting a process takes long on a machine that is busy with other tests.
+        let deadline = Instant::now() + 4 * DEADLINE;
         while !addresses.iter().all(|addr| kernel::is_listening(*addr)) {
             if let Some(status) = self.child.try_wait().expect("a child of ours") {
                 std::thread::sleep(Duration::from_millis(50));

@@ -202,9 +202,9 @@ impl Wire {
         (std::mem::take(&mut self.unread), end)
     }
 
-    /// Whether it stays open for half a second, or at least ends in good order.
+    /// Whether it stays open for a while, or at least ends in good order.
     pub(crate) fn is_open(&mut self) -> bool {
-        match self.receive(Instant::now() + Duration::from_millis(500)) {
+        match self.receive(Instant::now() + DEADLINE / 2) {
             Ok(_) => true,
             Err(error) => error.kind() == ErrorKind::TimedOut,
         }
