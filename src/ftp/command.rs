@@ -11,6 +11,7 @@ use nom::sequence::delimited;
 use nom::{IResult, Parser};
 
 use super::host_port::{self, EprtArgument};
+use super::line::trim_end;
 use crate::addr::{Claimed, Family};
 
 /// Bytes of a verb that a log line shows: twice the longest in use (`STATUS64` has eight, RFC 6384 §11).
@@ -141,9 +142,9 @@ impl fmt::Display for TransferVerb {
 /// Why a command is refused without the server's seeing it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CommandError {
-    /// A Telnet byte between the letters of a verb: a server that drops it sees another verb than we do (IIS's
-    /// CVE-2010-3972 began so). Answered 500.
-    #[error("a Telnet byte within the verb")]
+    /// A Telnet byte between the letters of a verb, or a quotation mark: a server that drops it sees another verb
+    /// than we do. ProFTPD takes `"PORT"` for PORT. Answered 500.
+    #[error("a verb that the server may read differently")]
     TelnetInVerb,
     /// The address of PORT or EPRT does not parse. Answered 501.
     #[error("a malformed address")]
@@ -203,6 +204,9 @@ impl CommandLine {
             [separator, argument @ ..] if is_blank(*separator) => argument,
             _ => return Err(CommandError::TelnetInVerb),
         };
+        if verb.contains(&b'"') {
+            return Err(CommandError::TelnetInVerb);
+        }
         command(verb, argument)
     }
 
@@ -289,7 +293,8 @@ fn epsv_argument(argument: &[u8]) -> EpsvArgument {
         .map_or(EpsvArgument::Malformed, |(_, argument)| argument)
 }
 
-/// A line from its verb on. Blanks before the verb are skipped like Telnet bytes, since ProFTPD skips them too.
+/// A line from its verb on. Blanks before the verb are skipped like Telnet bytes: vsftpd and ProFTPD refuse them,
+/// but behind a server that does not, a PORT would slip through.
 fn unprefixed(content: &[u8]) -> &[u8] {
     prefix(content).map_or(content, |(rest, _)| rest)
 }
@@ -334,14 +339,92 @@ fn blanks(i: &[u8]) -> IResult<&[u8], &[u8]> {
 }
 
 /// What ends a verb. RFC 959 has SP alone (and RFC 2640 §3.1 says that it is exactly one, the next belongs to
-/// the path); ProFTPD takes any white space, and a PORT that we took for an unknown verb would slip through.
+/// the path); for ProFTPD any white space does, and a PORT that we took for an unknown verb would slip through.
 fn is_blank(b: u8) -> bool {
     matches!(b, b' ' | b'\t' | 0x0B | 0x0C)
 }
 
-/// A line without LF and the CRs before it.
-pub(super) fn trim_end(line: &[u8]) -> &[u8] {
-    let line = line.strip_suffix(b"\n").unwrap_or(line);
-    let end = line.iter().rposition(|&b| b != b'\r').map_or(0, |last| last + 1);
-    &line[..end]
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(text: &'static [u8]) -> CommandLine {
+        CommandLine::new(Bytes::from_static(text)).unwrap()
+    }
+
+    #[test]
+    fn verbs_and_their_arguments() {
+        let transfer = |verb, path| Command::Transfer { verb, path };
+        for (text, expected) in [
+            (&b"RETR \xd6\xd0.txt\r\n"[..], transfer(TransferVerb::Retr, &b"\xd6\xd0.txt"[..])),
+            (b"stor a b", transfer(TransferVerb::Stor, b"a b")),
+            (b"STOU", transfer(TransferVerb::Stou, b"")),
+            (b"Appe x", transfer(TransferVerb::Appe, b"x")),
+            (b"LIST -la", transfer(TransferVerb::List, b"-la")),
+            (b"NLST ", transfer(TransferVerb::Nlst, b"")),
+            (b"MLSD /", transfer(TransferVerb::Mlsd, b"/")),
+            (b"USER  a", Command::User(b" a")),
+            (b"USER", Command::User(b"")),
+            (b"PASS secret", Command::Pass),
+            (b"PASV \r\n", Command::Pasv),
+            (b"  PASV\tx", Command::Pasv),
+            (b"ABOR", Command::Abor),
+            (b"STAT /", Command::Stat),
+            (b"QUIT", Command::Quit),
+            (b"REIN", Command::Rein),
+            (b"FEAT", Command::Feat),
+            (b"MODE z", Command::Mode(b'Z')),
+            (b"MODE", Command::Other),
+            (b"LPSV", Command::LongAddress),
+            (b"CPSV", Command::LongAddress),
+            (b"SPSV", Command::LongAddress),
+            (b"AUTH TLS", Command::Auth),
+            (b"PROT P", Command::Other),
+            (b"PASVX", Command::Other),
+            (b"12 x", Command::Other),
+            (b"\xd6\xd0", Command::Other),
+            (b"STOR \"a\"", transfer(TransferVerb::Stor, b"\"a\"")),
+        ] {
+            assert_eq!(line(text).parse(), Ok(expected), "{}", text.escape_ascii());
+        }
+        assert!(TransferVerb::Appe.is_upload() && !TransferVerb::List.is_upload());
+    }
+
+    #[test]
+    fn sec_05_a_command_that_looks_like_a_reply() {
+        for text in [&b"227 Entering Passive Mode (127,0,0,1,4,51)\r\n"[..], b"2279", b"\xff\xf4 227 x", b"000"] {
+            assert_eq!(line(text).parse(), Err(CommandError::LooksLikeReply), "{}", text.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn http_requests_are_told_from_commands() {
+        for text in [&b"GET / HTTP/1.1\r\n"[..], b"POST /x HTTP/1.1", b"PRI * HTTP/2.0", b"OPTIONS * HTTP/1.1"] {
+            assert!(line(text).is_http(), "{}", text.escape_ascii());
+        }
+        for text in [&b"OPTS UTF8 ON\r\n"[..], b"DELE GET ", b"GETX /", b"GET", b"", b"CONNECTED x"] {
+            assert!(!line(text).is_http(), "{}", text.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn sec_29_logs_show_a_harmless_verb_and_no_argument() {
+        assert_eq!(line(b"pass hunter2\r\n").verb_for_log(), "PASS");
+        assert_eq!(line(b"PASS\xff\xf1hunter2\r\n").verb_for_log(), "PASS");
+        assert_eq!(line(b"\xff\xf4ABOR\r\n").verb_for_log(), "ABOR");
+        assert_eq!(line(b"\x1b[2J\xd6 x\r\n").verb_for_log(), "\\x1b[2J\\xd6");
+        assert_eq!(line(&[b'a'; 40]).verb_for_log(), format!("{}...", "A".repeat(LOGGED_VERB)));
+        assert_eq!(line(b"").verb_for_log(), "");
+        assert_eq!(format!("{:?}", line(b"PASS hunter2\r\n")), "CommandLine(PASS)");
+    }
+
+    #[test]
+    fn a_line_that_already_ends_well_is_not_copied() {
+        let bytes = Bytes::from_static(b"NOOP\r\n");
+        assert_eq!(CommandLine::new(bytes.clone()).unwrap().wire().as_ptr(), bytes.as_ptr());
+        for text in [&b"NOOP"[..], b"NOOP\n", b"NOOP\r", b"NOOP\r\r\r\n"] {
+            let line = line(text);
+            assert_eq!((&line.wire()[..], line.content()), (&b"NOOP\r\n"[..], &b"NOOP"[..]));
+        }
+    }
 }

@@ -8,10 +8,10 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use nom::bytes::complete::take_till1;
-use nom::character::complete::{char, digit1, space0};
-use nom::combinator::{eof, map, map_opt, not, opt, recognize, value, verify};
+use nom::character::complete::{char, digit1, satisfy, space0};
+use nom::combinator::{eof, map, map_opt, not, opt, recognize, value};
 use nom::multi::many0_count;
-use nom::sequence::{preceded, terminated};
+use nom::sequence::{delimited, preceded, terminated};
 use nom::{IResult, Parser};
 
 use crate::addr::{Announced, Claimed, Family};
@@ -149,9 +149,9 @@ fn extended_tuple(i: &[u8]) -> IResult<&[u8], u16> {
     value(port, (char(d), char(')'))).parse(i)
 }
 
-/// `<d> = %d33-126` (RFC 2428 §2) but no digit, which could not be told from the fields. IBM i uses `!`.
+/// `<d> = %d33-126` (RFC 2428 §2); IBM i uses `!`. A digit comes to nothing, as the numbers swallow it.
 fn delimiter(i: &[u8]) -> IResult<&[u8], char> {
-    verify(nom::character::complete::satisfy(|c| c.is_ascii_graphic()), |c| !c.is_ascii_digit()).parse(i)
+    satisfy(|c| c.is_ascii_graphic()).parse(i)
 }
 
 /// `host-port = octet 5( comma octet )` (RFC 959 §5.3.2), with no seventh number behind it.
@@ -170,7 +170,7 @@ fn number_list(i: &[u8]) -> IResult<&[u8], &[u8]> {
 
 /// `comma = *SP "," *SP`: RFC 959 has no spaces here; hand-written clients and servers do.
 fn comma(i: &[u8]) -> IResult<&[u8], char> {
-    nom::sequence::delimited(space0, char(','), space0).parse(i)
+    delimited(space0, char(','), space0).parse(i)
 }
 
 /// `octet = 1*3DIGIT`, 0 to 255 (RFC 959 §5.3.2 `number`).

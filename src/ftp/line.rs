@@ -99,9 +99,96 @@ impl LineSplitter {
     }
 }
 
+/// A line without LF and the CRs before it.
+pub(super) fn trim_end(line: &[u8]) -> &[u8] {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    let end = line.iter().rposition(|&b| b != b'\r').map_or(0, |last| last + 1);
+    &line[..end]
+}
+
 /// Takes `n` bytes off the front of `data`.
 fn take<'a>(data: &mut &'a [u8], n: usize) -> &'a [u8] {
     let (front, rest) = data.split_at(n);
     *data = rest;
     front
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Feeds a chunk and returns what comes out; nothing beyond `MAX_LINE` may be held at any moment.
+    fn feed(splitter: &mut LineSplitter, mut chunk: &[u8]) -> Vec<Piece> {
+        let mut pieces = Vec::new();
+        while let Some(piece) = splitter.next(&mut chunk) {
+            pieces.push(piece);
+            assert_eq!(splitter.unfinished.capacity(), 0, "a buffer left behind");
+        }
+        assert!(chunk.is_empty(), "data left over");
+        assert!(splitter.unfinished.capacity() <= MAX_LINE, "{} bytes held", splitter.unfinished.capacity());
+        pieces
+    }
+
+    fn line(text: &'static str) -> Piece {
+        Piece::Line(Bytes::from_static(text.as_bytes()))
+    }
+
+    #[test]
+    fn rfc_01_lines_do_not_follow_the_chunks() {
+        let mut splitter = LineSplitter::default();
+        assert_eq!(feed(&mut splitter, b"USER a\r\nPASS"), [line("USER a\r\n")]);
+        assert!(splitter.is_mid_line());
+        assert_eq!(feed(&mut splitter, b" b\r"), []);
+        assert_eq!(feed(&mut splitter, b"\n\nQUIT\n"), [line("PASS b\r\n"), line("\n"), line("QUIT\n")]);
+        assert!(!splitter.is_mid_line());
+        assert_eq!(splitter.take_rest(), None);
+    }
+
+    #[test]
+    fn the_rest_at_the_end_of_the_stream() {
+        let mut splitter = LineSplitter::default();
+        assert_eq!(feed(&mut splitter, b"221 Goo"), []);
+        assert_eq!(splitter.take_rest().as_deref(), Some(&b"221 Goo"[..]));
+        assert_eq!((splitter.is_mid_line(), splitter.take_rest()), (false, None));
+    }
+
+    #[test]
+    fn sec_10_a_line_is_overlong_from_one_byte_past_the_limit() {
+        let longest = [&[b'x'; MAX_LINE - 1][..], b"\n"].concat();
+        let overlong = [b"y", &longest[..]].concat();
+        for chunk in [1, 7, MAX_LINE - 1, MAX_LINE, MAX_LINE + 1, 3 * MAX_LINE] {
+            let stream = [&longest[..], &overlong, &longest].concat();
+            let mut splitter = LineSplitter::default();
+            let mut pieces: Vec<_> = stream.chunks(chunk).flat_map(|chunk| feed(&mut splitter, chunk)).collect();
+            assert_eq!(pieces.remove(0), Piece::Line(longest.clone().into()));
+            assert_eq!(pieces.pop(), Some(Piece::Line(longest.clone().into())));
+            let bytes = |range| Bytes::copy_from_slice(&overlong[range]);
+            assert_eq!(
+                pieces,
+                [
+                    Piece::Overlong { bytes: bytes(0..MAX_LINE), first: true, last: false },
+                    Piece::Overlong { bytes: bytes(MAX_LINE..MAX_LINE + 1), first: false, last: true },
+                ]
+            );
+        }
+    }
+
+    #[test]
+    fn sec_10_a_stream_without_lf_is_never_held() {
+        // The buffers of the reader are of this order; `feed` checks what is held after each.
+        let chunk = [b'A'; 16 * 1024];
+        let mut splitter = LineSplitter::default();
+        let mut passed = 0;
+        for _ in 0..512 {
+            for piece in feed(&mut splitter, &chunk) {
+                let Piece::Overlong { bytes, first, last: false } = piece else { panic!("a line without LF") };
+                assert_eq!(first, passed == 0);
+                assert!(bytes.len() <= MAX_LINE);
+                passed += bytes.len();
+            }
+        }
+        assert_eq!(passed, 512 * chunk.len());
+        assert!(splitter.is_mid_line());
+        assert_eq!(feed(&mut splitter, b"\nQUIT\r\n").last(), Some(&line("QUIT\r\n")));
+    }
 }

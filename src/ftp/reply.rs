@@ -7,8 +7,8 @@ use nom::bytes::complete::take;
 use nom::combinator::map_opt;
 use nom::{IResult, Parser};
 
-use super::command::trim_end;
 use super::host_port::{self, Found};
+use super::line::trim_end;
 use crate::addr::{Announced, Claimed};
 
 /// A reply code: three digits, 100 to 599 (RFC 959 §4.2.1).
@@ -155,11 +155,11 @@ pub fn write_229(line: Option<&[u8]>, port: u16) -> Bytes {
 /// the security ones of RFC 2228 and RFC 4217, and the address-carrying ones that are not translated.
 #[must_use]
 pub fn feat_names_hidden(line: &[u8]) -> bool {
-    const HIDDEN: [&str; 12] =
-        ["AUTH", "PROT", "PBSZ", "CCC", "SSCN", "CPSV", "LPSV", "LPRT", "SPSV", "ADAT", "ENC", "MIC"];
+    const HIDDEN: [&str; 13] =
+        ["AUTH", "ADAT", "PROT", "PBSZ", "CCC", "MIC", "CONF", "ENC", "SSCN", "CPSV", "SPSV", "LPSV", "LPRT"];
     let line = trim_end(line);
     let word = first_word(line.strip_prefix(b"211-").unwrap_or(line).trim_ascii_start());
-    HIDDEN.iter().chain(&["CONF"]).any(|hidden| word.eq_ignore_ascii_case(hidden.as_bytes()))
+    HIDDEN.iter().any(|hidden| word.eq_ignore_ascii_case(hidden.as_bytes()))
 }
 
 /// `reply-code = %x31-35 2DIGIT` (RFC 959 §4.2.1)
@@ -213,4 +213,144 @@ fn names_address(text: &[u8]) -> bool {
 fn first_word(text: &[u8]) -> &[u8] {
     let end = text.iter().position(|b| !b.is_ascii_alphanumeric()).unwrap_or(text.len());
     &text[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    /// Runs lines through a framer and writes each down as a letter and its code.
+    fn frame(lines: &[&str]) -> Vec<String> {
+        let mut framer = ReplyFramer::default();
+        let mut classify = |line: &&str| match framer.classify(line.as_bytes()) {
+            ReplyLine::Single(code) => format!("single {code}"),
+            ReplyLine::Opening(code) => format!("opening {code}"),
+            ReplyLine::Inner(code) => format!("inner {code}"),
+            ReplyLine::Closing(code) => format!("closing {code}"),
+            ReplyLine::Stray => "stray".to_owned(),
+        };
+        lines.iter().map(&mut classify).collect()
+    }
+
+    #[test]
+    fn rfc_02_a_multi_line_reply_ends_at_its_own_code_only() {
+        assert_eq!(
+            frame(&[
+                "211-Features:\r\n",
+                "227 Entering Passive Mode (127,0,0,1,4,51)\r\n",
+                "211-more\r\n",
+                "211x\r\n",
+                " 211 indented\r\n",
+                "\r\n",
+                "211 End\r\n",
+                "200 Fine\n",
+            ]),
+            [
+                "opening 211",
+                "inner 211",
+                "inner 211",
+                "inner 211",
+                "inner 211",
+                "inner 211",
+                "closing 211",
+                "single 200"
+            ]
+        );
+    }
+
+    #[test]
+    fn bare_codes_end_and_stand_for_replies() {
+        assert_eq!(frame(&["230-Hello\r\n", "230\r\n", "230\r\n"]), ["opening 230", "closing 230", "single 230"]);
+        assert_eq!(frame(&["221  \r\n", "220----- Welcome\r\n"]), ["single 221", "opening 220"]);
+    }
+
+    #[test]
+    fn what_is_no_reply_is_stray() {
+        for line in
+            ["230_no_space\r\n", "99 PASV invalid\r\n", "SYST not supported\r\n", "\r\n", "099 x", "600 x", "2 2"]
+        {
+            assert_eq!(frame(&[line]), ["stray"], "{line}");
+        }
+        // Stray lines open and close nothing.
+        assert_eq!(
+            frame(&["230_\r\n", "230-a\r\n", "230_\r\n", "230 b\r\n"])[1..],
+            ["opening 230", "inner 230", "closing 230"]
+        );
+    }
+
+    #[test]
+    fn codes_fall_into_classes() {
+        let classes = |code: &[u8]| {
+            let (_, code) = super::code(code).unwrap();
+            (code.is_preliminary(), code.is_success(), code.is_intermediate(), code.is_error())
+        };
+        assert_eq!(classes(b"150"), (true, false, false, false));
+        assert_eq!(classes(b"226"), (false, true, false, false));
+        assert_eq!(classes(b"331"), (false, false, true, false));
+        assert_eq!(classes(b"426"), (false, false, false, true));
+        assert_eq!(classes(b"599"), (false, false, false, true));
+        assert_eq!(super::code(b"227 x").unwrap().1.get(), 227);
+    }
+
+    #[test]
+    fn sec_05_a_reply_that_is_a_command() {
+        for line in ["PORT 10,0,0,1,0,22\r\n", "eprt |1|10.0.0.1|22|\r\n", "PASV\r\n", "EPSV", "PORT\t1"] {
+            assert!(starts_with_command(line.as_bytes()), "{line}");
+        }
+        for line in ["200 PORT command successful.\r\n", " EPSV\r\n", "PASVX\r\n", "PORTS 1\r\n", "", "LIST\r\n"] {
+            assert!(!starts_with_command(line.as_bytes()), "{line}");
+        }
+    }
+
+    #[test]
+    fn rfc_11_hidden_features() {
+        for line in [
+            " AUTH TLS;TLS-C;SSL;TLS-P;\r\n",
+            "    AUTH TLS;SSL;TLS-C;TLS-P;\r\n",
+            "211-PBSZ\r\n",
+            "211- PROT C;P;\r\n",
+            " ccc\r\n",
+            "AUTH SSL\n",
+            " CPSV\r\n",
+            " ADAT\r\n",
+            " MIC\r\n",
+            " ENC\r\n",
+            " SSCN\r\n",
+            " SPSV\r\n",
+            " LPSV\r\n",
+            " LPRT\r\n",
+            " CONF\r\n",
+        ] {
+            assert!(feat_names_hidden(line.as_bytes()), "{line}");
+        }
+        for line in
+            [" EPSV\r\n", " UTF8\r\n", " AUTHX\r\n", "211 End\r\n", "211-Extensions supported:\r\n", " SIZE AUTH\r\n"]
+        {
+            assert!(!feat_names_hidden(line.as_bytes()), "{line}");
+        }
+    }
+
+    #[test]
+    fn sec_31_kept_words_never_name_the_inside_address() {
+        let to = Announced::new(Ipv4Addr::new(203, 0, 113, 10).into(), 20017);
+        for words in
+            ["172.16.0.20", "at 172,16,0,20", "ip-172-16-0-20", "[fd00::20]", "fe80:0:0:1", "(172,16,0,20,4,51)"]
+        {
+            for line in
+                [format!("227 {words} (172,16,0,20,4,51)\r\n"), format!("227 Passive (172,16,0,20,4,51) {words}\r\n")]
+            {
+                let written = write_227(Some(line.as_bytes()), to);
+                assert_eq!(
+                    written.as_deref(),
+                    Some(&b"227 Entering Passive Mode (203,0,113,10,78,49).\r\n"[..]),
+                    "{line}"
+                );
+            }
+            let line = format!("229 {words} (|||1075|)\r\n");
+            let canonical = &b"229 Entering Extended Passive Mode (|||20017|)\r\n"[..];
+            assert_eq!(write_229(Some(line.as_bytes()), 20017), canonical, "{line}");
+        }
+    }
 }
