@@ -78,9 +78,12 @@ impl Session {
         if !exchange.sent.is_passive() && exchange.is_verb_kept() {
             // The server's reply is the client's: nothing to translate, nothing to wait for.
             let id = exchange.id;
+            let ended = exchange.ended;
             self.exchange = None;
             self.pending.push(Pending::Port(id));
-            self.channels.offer(Channel::new(id));
+            if !ended {
+                self.channels.offer(Channel::new(id));
+            }
         } else if exchange.sent.is_passive() {
             self.pending.push(Pending::Passive);
         } else {
@@ -95,10 +98,23 @@ impl Session {
         self.timers.stop(Timer::Straggler);
         if code.is_error() {
             self.setup_refused(exchange, code, reply);
-        } else if exchange.sent.is_passive() {
-            self.passive_offered(exchange, reply);
+        } else if exchange.ended {
+            self.to_client(Bytes::from_static(exchange.asked.refusal()));
         } else {
-            self.port_accepted(exchange);
+            // The server may have refused a transfer meanwhile, whose channel is the offer again.
+            self.withdraw_offer();
+            if exchange.sent.is_passive() {
+                self.passive_offered(exchange, reply);
+            } else {
+                self.port_accepted(exchange);
+            }
+        }
+    }
+
+    /// Closes the channel of an exchange that came to nothing.
+    pub(super) fn close_exchange(&mut self, exchange: &Exchange) {
+        if !exchange.ended {
+            self.act(Action::CloseChannel { id: exchange.id });
         }
     }
 
@@ -112,16 +128,17 @@ impl Session {
             Setup::Pasv | Setup::Port => reply.lines().find_map(|line| passive(line).or_else(|| extended(line))),
         };
         let Some(claimed) = claimed else {
-            self.act(Action::CloseChannel { id });
-            return match exchange.asked {
-                Setup::Pasv | Setup::Epsv => self.to_client(reply.into_bytes()),
-                Setup::Port | Setup::Eprt => self.to_client(Bytes::from_static(REFUSED_ACTIVE)),
-            };
+            self.close_exchange(&exchange);
+            return self.to_client(if exchange.asked.is_passive() && !reply.is_cut() {
+                reply.into_bytes()
+            } else {
+                Bytes::from_static(exchange.asked.refusal())
+            });
         };
         let target = match self.settings.policy.vet_server(claimed, server.peer.ip()) {
             Ok(target) => target,
             Err(refusal) => {
-                self.act(Action::CloseChannel { id });
+                self.close_exchange(&exchange);
                 self.act(Action::Notice(Notice::ServerPort(refusal)));
                 return self.to_client(Bytes::from_static(REFUSED_PASSIVE));
             }
@@ -133,7 +150,7 @@ impl Session {
             (Setup::Pasv | Setup::Epsv, None) => None,
         };
         let Some(answer) = answer else {
-            self.act(Action::CloseChannel { id });
+            self.close_exchange(&exchange);
             return self.to_client(Bytes::from_static(REFUSED_PASSIVE));
         };
         self.act(Action::Dial { id, leg: Leg::Server, target });
@@ -154,7 +171,7 @@ impl Session {
             (Setup::Pasv | Setup::Epsv, None) => None,
         };
         let Some(answer) = answer else {
-            self.act(Action::CloseChannel { id });
+            self.close_exchange(&exchange);
             return self.to_client(Bytes::from_static(REFUSED_PASSIVE));
         };
         self.channels.offer(Channel::new(id));
@@ -172,12 +189,11 @@ impl Session {
             self.exchange = Some(exchange);
             return self.send_setup();
         }
-        self.act(Action::CloseChannel { id: exchange.id });
+        self.close_exchange(&exchange);
         let answer = match exchange.epsv_refusal.take() {
             Some(refusal) if exchange.asked == Setup::Epsv => refusal,
             _ if exchange.is_verb_kept() || matches!(code.get(), 421 | 530 | 550) => reply.into_bytes(),
-            _ if exchange.asked.is_passive() => Bytes::from_static(REFUSED_PASSIVE),
-            _ => Bytes::from_static(REFUSED_ACTIVE),
+            _ => Bytes::from_static(exchange.asked.refusal()),
         };
         self.to_client(answer);
     }
@@ -185,8 +201,9 @@ impl Session {
     /// The server has sent something else for its answer, and then nothing: commands go on without one.
     pub(super) fn passive_unanswered(&mut self) {
         let Some(exchange) = self.exchange.take() else { return };
+        self.timers.stop(Timer::Straggler);
         self.pending.remove_exchange();
-        self.act(Action::CloseChannel { id: exchange.id });
+        self.close_exchange(&exchange);
         self.act(Action::Notice(Notice::PassiveUnanswered));
         self.flush_own();
     }
@@ -194,7 +211,7 @@ impl Session {
     /// Nothing has been sent to the server yet.
     fn abandon_exchange(&mut self, reply: &'static str) {
         if let Some(exchange) = self.exchange.take() {
-            self.act(Action::CloseChannel { id: exchange.id });
+            self.close_exchange(&exchange);
             self.answer(reply);
         }
     }
@@ -202,3 +219,10 @@ impl Session {
 
 const REFUSED_PASSIVE: &[u8] = b"425 Cannot open data connection.\r\n";
 const REFUSED_ACTIVE: &[u8] = b"501 Server refuses the data connection.\r\n";
+
+impl Setup {
+    /// What a client that asked for this is told if nothing better is to be said.
+    const fn refusal(self) -> &'static [u8] {
+        if self.is_passive() { REFUSED_PASSIVE } else { REFUSED_ACTIVE }
+    }
+}
