@@ -224,9 +224,13 @@ impl Session {
             && let Some(timer) = self.timers.expired(now)
         {
             match timer {
-                Timer::Login => self.give_up(Reason::LoginTimeout, "421 Login timeout, closing control connection.\r\n"),
+                Timer::Login => {
+                    self.give_up(Reason::LoginTimeout, "421 Login timeout, closing control connection.\r\n")
+                }
                 Timer::Idle => self.give_up(Reason::IdleTimeout, "421 Idle timeout, closing control connection.\r\n"),
-                Timer::Line => self.give_up(Reason::LineTimeout, "421 Command timeout, closing control connection.\r\n"),
+                Timer::Line => {
+                    self.give_up(Reason::LineTimeout, "421 Command timeout, closing control connection.\r\n")
+                }
                 Timer::Close => self.close(Reason::ClientClosed),
                 Timer::Straggler => self.passive_unanswered(),
                 Timer::Verdict => self.server_is_silent(),
@@ -249,7 +253,10 @@ impl Session {
 
     fn channel_ended(&mut self, id: ChannelId, report: ChannelReport) {
         match &mut self.exchange {
-            Some(exchange) if exchange.id == id => exchange.ended = true,
+            Some(exchange) if exchange.id == id => {
+                exchange.ended = true;
+                self.port_refused(id);
+            }
             _ => self.channels.ended(id, report),
         }
     }
@@ -374,6 +381,7 @@ impl Session {
     /// To the client, behind whatever is held. Nothing follows our FIN.
     fn to_client(&mut self, bytes: Bytes) {
         if !self.flow.client.shut
+            && !bytes.is_empty()
             && let Some(data) = self.output.put(bytes)
         {
             self.act(Action::Write { leg: Leg::Client, data, urgent: false });

@@ -6,8 +6,8 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::event::{Action, Reason};
-use super::exchange::Setup;
 use super::exchange::Exchange;
+use super::exchange::Setup;
 use super::pending::{Pending, Transfer as PendingTransfer};
 use super::timer::Timer;
 use super::transfer::{Transfer, Unhold};

@@ -94,6 +94,12 @@ impl Exchange {
         [Leg::Client, Leg::Server].into_iter().filter(|leg| self.announced[*leg] != Bound::No)
     }
 
+    /// Whether the shell has a channel for this and it is not over: one is opened by `Bind`, and where no end
+    /// accepts, not before the server has answered.
+    pub(super) fn is_open(&self) -> bool {
+        !self.ended && self.accepting().next().is_some()
+    }
+
     /// A port was bound. True if it was the last that was waited for.
     pub(super) fn bound(&mut self, leg: Leg, at: Announced) -> bool {
         if self.announced[leg] != Bound::Awaited {

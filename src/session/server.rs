@@ -191,7 +191,9 @@ impl Session {
     /// The server is ready: the client, who listens, is connected to. A direct server would do it now, too.
     fn dial_client(&mut self, channel: Option<ChannelId>) {
         let Some(channel) = channel.and_then(|id| self.channels.get_mut(id)) else { return };
-        if let Some(target) = channel.dial_client.take() {
+        if channel.is_open()
+            && let Some(target) = channel.dial_client.take()
+        {
             let id = channel.id;
             self.act(Action::Dial { id, leg: Leg::Client, target });
         }

@@ -66,7 +66,7 @@ impl Session {
     }
 
     pub(super) fn port_refused(&mut self, id: ChannelId) {
-        if self.exchange.as_ref().is_some_and(|exchange| exchange.id == id) {
+        if self.exchange.as_ref().is_some_and(|exchange| exchange.id == id && !exchange.is_bound()) {
             self.abandon_exchange(NO_PORT);
         }
     }
@@ -113,7 +113,7 @@ impl Session {
 
     /// Closes the channel of an exchange that came to nothing.
     pub(super) fn close_exchange(&mut self, exchange: &Exchange) {
-        if !exchange.ended {
+        if exchange.is_open() {
             self.act(Action::CloseChannel { id: exchange.id });
         }
     }

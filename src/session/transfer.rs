@@ -110,8 +110,9 @@ impl Channel {
         self.transfer.as_mut()
     }
 
-    pub(super) fn end(&self) -> Option<End> {
-        self.ended.map(|report| report.end)
+    /// Whether it has not ended and its end has not been ordered.
+    pub(super) const fn is_open(&self) -> bool {
+        self.ended.is_none() && !self.closing
     }
 
     /// An upload of which the server does not have every byte yet: a later command that overtook them would
@@ -152,7 +153,7 @@ impl Channel {
 
     /// What to say for a server that stays silent about a data connection that never was.
     fn silent_failure(&self) -> Option<Failure> {
-        match self.end()? {
+        match self.ended?.end {
             End::NeverConnected(_) | End::DialFailed(_) => Some(Failure::NeverOpened),
             End::Complete | End::Reset(_) | End::Idle | End::Closed => None,
         }
@@ -190,7 +191,7 @@ impl Channels {
         if let Some(offer) = self.offer.take_if(|channel| channel.id == id) {
             return offer.ended.is_none();
         }
-        let open = self.moving.iter_mut().find(|c| c.id == id && c.ended.is_none() && !c.closing);
+        let open = self.moving.iter_mut().find(|c| c.id == id && c.is_open());
         open.is_some_and(|channel| {
             channel.closing = true;
             true
@@ -210,7 +211,7 @@ impl Channels {
     /// a newer offer. Returns whether the channel is the offer again.
     pub(super) fn give_back(&mut self, id: ChannelId) -> bool {
         let Some(index) = self.moving.iter().position(|channel| channel.id == id) else { return false };
-        if self.offer.is_some() || self.moving[index].closing || self.moving[index].ended.is_some() {
+        if self.offer.is_some() || !self.moving[index].is_open() {
             return false;
         }
         let mut channel = self.moving.remove(index);
@@ -267,8 +268,9 @@ impl Channels {
     /// Removes the transfers that are over, answer and data, for the log. If the session is over, nothing
     /// waits for an answer.
     pub(super) fn take_finished(&mut self, session_over: bool, now: Instant) -> impl Iterator<Item = TransferRecord> {
-        let over =
-            move |c: &mut Channel| c.ended.is_some() && (session_over || c.transfer.as_ref().is_none_or(|t| t.answered));
+        let over = move |c: &mut Channel| {
+            c.ended.is_some() && (session_over || c.transfer.as_ref().is_none_or(|t| t.answered))
+        };
         self.moving.extract_if(.., over).filter_map(move |channel| {
             let (report, transfer) = (channel.ended?, channel.transfer?);
             Some(TransferRecord {

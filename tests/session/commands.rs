@@ -80,7 +80,8 @@ fn telnet_bytes_pass_as_they_are() {
 
 #[test]
 fn a_translated_command_is_sent_without_its_telnet_prefix() {
-    for line in [&b"\xff\xf4\xff\xf2PASV\r\n"[..], b"\xf2PASV\r\n", b"\xff\xfb\x06PASV\r\n", b"P@SW\r\n", b"pasv \r\n"] {
+    for line in [&b"\xff\xf4\xff\xf2PASV\r\n"[..], b"\xf2PASV\r\n", b"\xff\xfb\x06PASV\r\n", b"P@SW\r\n", b"pasv \r\n"]
+    {
         assert_eq!(forwarded(line).0, "PASV\n", "{}", line.escape_ascii());
     }
 }
@@ -459,7 +460,8 @@ fn the_unfinished_last_line_of_a_server_reaches_the_client() {
 
 #[test]
 fn sec_31_an_unfinished_227_does_not_reach_the_client() {
-    for text in ["227 Entering (172,16,0,20,19,137).", "227-x\r\n y (172,16,0,20,19,137)\r\n", "227-(172,16,0,20,1,1)"] {
+    for text in ["227 Entering (172,16,0,20,19,137).", "227-x\r\n y (172,16,0,20,19,137)\r\n", "227-(172,16,0,20,1,1)"]
+    {
         let mut d = Driver::new(DataMode::Same);
         d.client("PASV\r\n");
         d.server(text);

@@ -4,6 +4,7 @@
 mod commands;
 mod driver;
 mod ending;
+mod properties;
 mod size;
 mod timers;
 mod transcripts;

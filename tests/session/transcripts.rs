@@ -173,7 +173,11 @@ const ALL: [(&str, &str); 5] =
 /// One line of a transcript.
 enum Step {
     /// Who speaks, what, and what the other side gets at once (`None`: nothing).
-    Bytes { from: Leg, data: Vec<u8>, passed: Option<Vec<u8>> },
+    Bytes {
+        from: Leg,
+        data: Vec<u8>,
+        passed: Option<Vec<u8>>,
+    },
     /// This leg has got this without anybody's saying more.
     Also(Leg, Vec<u8>),
     Channel(&'static str),
@@ -240,12 +244,16 @@ fn play<'a>(steps: &'a [Step], cut: impl Fn(usize, &'a [u8]) -> Vec<&'a [u8]>, c
             Step::Channel("closed") => d.ended(End::Closed),
             Step::Channel(other) => panic!("{other}"),
         }
-        for also in steps[index + 1..].iter().map_while(|s| if let Step::Also(leg, data) = s { Some((leg, data)) } else { None }) {
+        for also in steps[index + 1..]
+            .iter()
+            .map_while(|s| if let Step::Also(leg, data) = s { Some((leg, data)) } else { None })
+        {
             if *also.0 == Leg::Client { &mut expected.0 } else { &mut expected.1 }.extend_from_slice(also.1);
         }
         let got = (d.sent_raw(Leg::Client), d.sent_raw(Leg::Server));
         if check {
-            let show = |(a, b): &(Vec<u8>, Vec<u8>)| format!("client: {}\nserver: {}", a.escape_ascii(), b.escape_ascii());
+            let show =
+                |(a, b): &(Vec<u8>, Vec<u8>)| format!("client: {}\nserver: {}", a.escape_ascii(), b.escape_ascii());
             assert_eq!(show(&got), show(&expected), "step {index}");
         }
         outcome.0.extend(got.0);

@@ -177,7 +177,9 @@ fn substituted_verbs_for_an_ipv6_server_are_the_extended_ones() {
 
 #[test]
 fn refusals_of_kept_verbs_pass() {
-    for (command, reply) in [("PASV", "500 a\r\n"), ("PASV", "425-a\r\n425 b\r\n"), ("EPSV", "522 a\r\n"), ("EPSV", "501 a\r\n")] {
+    for (command, reply) in
+        [("PASV", "500 a\r\n"), ("PASV", "425-a\r\n425 b\r\n"), ("EPSV", "522 a\r\n"), ("EPSV", "501 a\r\n")]
+    {
         let (answer, deeds) = asked(Same, command, reply);
         assert_eq!(answer, reply.replace("\r\n", "\n"));
         assert_eq!(deeds, ["bind 1 client", "close 1"]);
@@ -194,10 +196,7 @@ fn refusals_of_substituted_verbs_are_425_or_501_but_for_three() {
     for code in [500, 501, 425, 502] {
         let reply = format!("{code} text\r\n");
         assert_eq!(asked(Active, "PASV", &reply).0, "425 Cannot open data connection.\n");
-        assert_eq!(
-            asked(Passive, "PORT 198,51,100,7,19,137", &reply).0,
-            "501 Server refuses the data connection.\n"
-        );
+        assert_eq!(asked(Passive, "PORT 198,51,100,7,19,137", &reply).0, "501 Server refuses the data connection.\n");
     }
 }
 
@@ -334,7 +333,8 @@ fn the_server_hears_of_a_port_only_once_it_is_bound() {
         d.binds = false;
         d.client(format!("{command}\r\n"));
         assert_eq!(d.to_server(), "", "{command}");
-        let legs: Vec<_> = d.deeds().iter().filter_map(|deed| deed.strip_prefix("bind 1 ").map(str::to_owned)).collect();
+        let legs: Vec<_> =
+            d.deeds().iter().filter_map(|deed| deed.strip_prefix("bind 1 ").map(str::to_owned)).collect();
         for (index, leg) in legs.iter().enumerate() {
             let leg = if leg == "client" { Leg::Client } else { Leg::Server };
             d.bound(leg);
@@ -399,6 +399,28 @@ fn a_port_lost_before_the_server_answers_is_425() {
     d.server(OK_227);
     assert_eq!(d.to_client(), "425 Cannot open data connection.\n");
     assert_eq!(d.deeds(), ["bind 1 client"], "neither dialled nor closed again");
+}
+
+#[test]
+fn a_channel_that_ends_before_it_has_a_port_is_425() {
+    let mut d = Driver::new(Same);
+    d.binds = false;
+    d.client("PASV\r\nNOOP\r\n");
+    d.ended(End::Closed);
+    assert_eq!(d.to_client(), "425 Cannot open data connection: no port is free, try again later.\n");
+    assert_eq!((d.to_server(), d.deeds()), ("NOOP\n".into(), vec!["bind 1 client".into()]));
+}
+
+#[test]
+fn a_server_that_cannot_be_reached_for_data_does_not_have_the_client_dialled() {
+    let mut d = Driver::new(Passive);
+    d.client("PORT 198,51,100,7,19,137\r\n");
+    d.server(OK_227);
+    d.ended(End::DialFailed(Leg::Server));
+    d.forget();
+    d.client("RETR a\r\n");
+    d.server("150 x\r\n425 y\r\n");
+    assert_eq!((d.to_client(), d.deeds()), ("150 x\n425 y\n".into(), vec!["transferred Some(Retr) Some(425)".into()]));
 }
 
 #[test]
