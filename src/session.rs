@@ -92,7 +92,8 @@ pub struct Session {
     long_line: Option<server::LongLine>,
     held: client::Held,
     pending: PendingQueue,
-    exchange: Option<Exchange>,
+    /// Boxed, like everything that an idle session does without.
+    exchange: Option<Box<Exchange>>,
     channels: Channels,
     output: Output,
     timers: TimerTable,
@@ -206,7 +207,7 @@ impl Session {
                 self.server = Some(Connection { peer: canonical(peer), local: canonical(local) });
             }
             Event::ServerFailed => {
-                self.to_client(Bytes::from_static(UNAVAILABLE));
+                self.send_client(Bytes::from_static(UNAVAILABLE));
                 self.close(Reason::ServerUnavailable);
             }
             Event::PortBound { id, leg, at } => self.port_bound(id, leg, at),
@@ -319,7 +320,7 @@ impl Session {
         }
         if self.flow.server.eof && !self.output.is_holding() && !self.channels.is_any_moving() {
             self.close(if self.flow.client.eof { Reason::ClientClosed } else { Reason::ServerClosed });
-        } else if self.draining && self.is_idle() {
+        } else if self.draining && self.is_idle() && !self.is_within_reply() {
             self.give_up(Reason::Drained, "421 Service is stopping, closing control connection.\r\n");
         }
     }
@@ -332,6 +333,11 @@ impl Session {
             && !self.lines.client.is_mid_line()
             && !self.output.is_holding()
             && !self.channels.is_any_open()
+    }
+
+    /// The server has begun a reply, or a line of any length, that is not over.
+    fn is_within_reply(&self) -> bool {
+        self.framer.is_inside() || self.long_line.is_some()
     }
 
     fn set_timers(&mut self, now: Instant) {
@@ -363,7 +369,7 @@ impl Session {
         // After a timeout nobody waits for held replies; they are the server's word and go first.
         self.channels.unhold(Unhold::ServerGone);
         self.release();
-        self.to_client(Bytes::from_static(farewell.as_bytes()));
+        self.send_client(Bytes::from_static(farewell.as_bytes()));
         self.close(why);
     }
 
@@ -379,7 +385,7 @@ impl Session {
     }
 
     /// To the client, behind whatever is held. Nothing follows our FIN.
-    fn to_client(&mut self, bytes: Bytes) {
+    fn send_client(&mut self, bytes: Bytes) {
         if !self.flow.client.shut
             && !bytes.is_empty()
             && let Some(data) = self.output.put(bytes)
@@ -389,7 +395,7 @@ impl Session {
     }
 
     /// To the server. Nothing follows our FIN, nor its own: a socket that its peer has closed answers by a reset.
-    fn to_server(&mut self, data: Bytes, urgent: bool) {
+    fn send_server(&mut self, data: Bytes, urgent: bool) {
         if !self.flow.server.shut && !self.flow.server.eof {
             self.act(Action::Write { leg: Leg::Server, data, urgent });
         }
@@ -403,11 +409,10 @@ impl Session {
 
     /// Sends the replies of our own whose turn has come; never into the middle of a reply of the server.
     fn flush_own(&mut self) {
-        while !self.framer.is_inside()
-            && self.long_line.is_none()
+        while !self.is_within_reply()
             && let Some(reply) = self.pending.pop_own()
         {
-            self.to_client(reply);
+            self.send_client(reply);
         }
     }
 

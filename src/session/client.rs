@@ -6,7 +6,6 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::event::{Action, Reason};
-use super::exchange::Exchange;
 use super::exchange::Setup;
 use super::pending::{Pending, Transfer as PendingTransfer};
 use super::timer::Timer;
@@ -163,7 +162,7 @@ impl Session {
         self.held.inputs.front().is_some_and(Input::is_for_a_busy_server)
             && self.server.is_some()
             && !self.pending.is_full()
-            && self.exchange.as_ref().is_none_or(Exchange::is_bound)
+            && self.exchange.as_ref().is_none_or(|exchange| exchange.is_bound())
     }
 
     fn must_hold(&self) -> bool {
@@ -242,14 +241,14 @@ impl Session {
 
     fn forward(&mut self, line: &CommandLine, entry: Pending) {
         self.pending.push(entry);
-        self.to_server(line.wire(), false);
+        self.send_server(line.wire(), false);
     }
 
     /// ABOR, STAT and QUIT carry the client's urgent data on (RFC 959 §4.1.3).
     fn forward_urgently(&mut self, line: &CommandLine, entry: Pending) {
         self.pending.push(entry);
         let urgent = std::mem::take(&mut self.urgent);
-        self.to_server(line.wire(), urgent);
+        self.send_server(line.wire(), urgent);
     }
 
     fn transfer(&mut self, line: &CommandLine, verb: TransferVerb, path: Bytes, now: Instant) {

@@ -27,7 +27,7 @@ pub(super) enum Route {
     /// They are a transfer's final reply, which may have to wait.
     Final,
     /// They are kept until the whole reply is known, and then translated.
-    Collect(Collected),
+    Collect(Box<Collected>),
 }
 
 /// A line that is too long to be looked at, and not over.
@@ -79,7 +79,7 @@ impl Session {
                     self.close_reply(reply, now);
                 }
             }
-            ReplyLine::Stray => self.to_client(line),
+            ReplyLine::Stray => self.send_client(line),
         }
     }
 
@@ -122,7 +122,7 @@ impl Session {
         let entry = self.pending.select(code);
         // What waited behind something stale goes first.
         while let Some(own) = self.pending.pop_own() {
-            self.to_client(own);
+            self.send_client(own);
         }
         self.route = match entry {
             Match::Unsolicited => self.unsolicited(code),
@@ -150,7 +150,7 @@ impl Session {
             Pending::Feat => Route::Filter,
             Pending::Swallow => Route::Drop,
             Pending::Passive | Pending::Active if code.is_preliminary() => Route::Pass,
-            Pending::Passive | Pending::Active => Route::Collect(Collected::new(code)),
+            Pending::Passive | Pending::Active => Route::Collect(Box::new(Collected::new(code))),
             Pending::Transfer(transfer @ Transfer { channel: Some(_), .. }) if code.is_preliminary() => {
                 transfer.started = true;
                 let channel = transfer.channel;
@@ -201,10 +201,10 @@ impl Session {
 
     fn route_line(&mut self, line: Bytes, inner: bool) {
         match &mut self.route {
-            Route::Pass => self.to_client(line),
+            Route::Pass => self.send_client(line),
             Route::Drop => {}
             Route::Filter if inner && feat_names_hidden(&line) => {}
-            Route::Filter => self.to_client(line),
+            Route::Filter => self.send_client(line),
             Route::Final => {
                 if let Some(data) = self.output.put_final(line) {
                     self.act(Action::Write { leg: Leg::Client, data, urgent: false });
@@ -213,7 +213,7 @@ impl Session {
             Route::Collect(collected) => {
                 if !collected.push(&line) {
                     self.stop_collecting();
-                    self.to_client(line);
+                    self.send_client(line);
                 }
             }
         }
@@ -224,7 +224,7 @@ impl Session {
         if matches!(self.route, Route::Collect(_))
             && let Route::Collect(collected) = std::mem::replace(&mut self.route, Route::Pass)
         {
-            self.to_client(collected.into_bytes());
+            self.send_client(collected.into_bytes());
         }
     }
 
@@ -249,7 +249,7 @@ impl Session {
     fn answered(&mut self, entry: Pending, code: Code, route: Route) {
         match entry {
             Pending::Passive | Pending::Active => match route {
-                Route::Collect(reply) => self.setup_answered(code, reply),
+                Route::Collect(reply) => self.setup_answered(code, *reply),
                 _ => self.passive_unanswered(),
             },
             Pending::Port(id) if !code.is_success() => self.close_channel(id),
@@ -289,7 +289,7 @@ impl Session {
         let rest = self.lines.server.take_rest();
         if rest.is_none() && !self.framer.is_inside() && self.pending.awaits_greeting() {
             self.flow.server.eof = true;
-            self.to_client(Bytes::from_static(UNAVAILABLE));
+            self.send_client(Bytes::from_static(UNAVAILABLE));
             return self.close(Reason::ServerClosedBeforeGreeting);
         }
         if let Some(rest) = rest {
@@ -301,7 +301,7 @@ impl Session {
         }
         self.flow.server.eof = true;
         match std::mem::replace(&mut self.route, Route::Pass) {
-            Route::Collect(reply) if reply.is_refusal() => self.to_client(reply.into_bytes()),
+            Route::Collect(reply) if reply.is_refusal() => self.send_client(reply.into_bytes()),
             // An unfinished 227 is of no use, and names an address of the inside.
             Route::Collect(_) | Route::Pass | Route::Drop | Route::Filter | Route::Final => {}
         }

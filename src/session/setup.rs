@@ -49,7 +49,7 @@ impl Session {
             self.act(Action::Dial { id, leg: Leg::Client, target });
         }
         let is_bound = exchange.is_bound();
-        self.exchange = Some(exchange);
+        self.exchange = Some(Box::new(exchange));
         if is_bound {
             self.send_setup();
         }
@@ -89,24 +89,24 @@ impl Session {
         } else {
             self.pending.push(Pending::Active);
         }
-        self.to_server(command, false);
+        self.send_server(command, false);
     }
 
     /// The server's whole reply to what [`send_setup`](Self::send_setup) sent.
     pub(super) fn setup_answered(&mut self, code: Code, reply: Collected) {
-        let Some(exchange) = self.exchange.take() else { return self.to_client(reply.into_bytes()) };
+        let Some(exchange) = self.exchange.take() else { return self.send_client(reply.into_bytes()) };
         self.timers.stop(Timer::Straggler);
         if code.is_error() {
-            self.setup_refused(exchange, code, reply);
+            self.setup_refused(*exchange, code, reply);
         } else if exchange.ended {
-            self.to_client(Bytes::from_static(exchange.asked.refusal()));
+            self.send_client(Bytes::from_static(exchange.asked.refusal()));
         } else {
             // The server may have refused a transfer meanwhile, whose channel is the offer again.
             self.withdraw_offer();
             if exchange.sent.is_passive() {
-                self.passive_offered(exchange, reply);
+                self.passive_offered(&exchange, reply);
             } else {
-                self.port_accepted(exchange);
+                self.port_accepted(&exchange);
             }
         }
     }
@@ -119,7 +119,7 @@ impl Session {
     }
 
     /// 227 or 229: the server listens.
-    fn passive_offered(&mut self, exchange: Exchange, reply: Collected) {
+    fn passive_offered(&mut self, exchange: &Exchange, reply: Collected) {
         let Some(server) = self.server else { return };
         let id = exchange.id;
         // The form follows the command, but servers answer EPSV by 227 and the reverse.
@@ -128,8 +128,8 @@ impl Session {
             Setup::Pasv | Setup::Port => reply.lines().find_map(|line| passive(line).or_else(|| extended(line))),
         };
         let Some(claimed) = claimed else {
-            self.close_exchange(&exchange);
-            return self.to_client(if exchange.asked.is_passive() && !reply.is_cut() {
+            self.close_exchange(exchange);
+            return self.send_client(if exchange.asked.is_passive() && !reply.is_cut() {
                 reply.into_bytes()
             } else {
                 Bytes::from_static(exchange.asked.refusal())
@@ -138,9 +138,9 @@ impl Session {
         let target = match self.settings.policy.vet_server(claimed, server.peer.ip()) {
             Ok(target) => target,
             Err(refusal) => {
-                self.close_exchange(&exchange);
+                self.close_exchange(exchange);
                 self.act(Action::Notice(Notice::ServerPort(refusal)));
-                return self.to_client(Bytes::from_static(REFUSED_PASSIVE));
+                return self.send_client(Bytes::from_static(REFUSED_PASSIVE));
             }
         };
         let answer = match (exchange.asked, exchange.at_client()) {
@@ -150,18 +150,18 @@ impl Session {
             (Setup::Pasv | Setup::Epsv, None) => None,
         };
         let Some(answer) = answer else {
-            self.close_exchange(&exchange);
-            return self.to_client(Bytes::from_static(REFUSED_PASSIVE));
+            self.close_exchange(exchange);
+            return self.send_client(Bytes::from_static(REFUSED_PASSIVE));
         };
         self.act(Action::Dial { id, leg: Leg::Server, target });
         let mut channel = Channel::new(id);
         channel.dial_client = exchange.dial_client;
         self.channels.offer(channel);
-        self.to_client(answer);
+        self.send_client(answer);
     }
 
     /// The server takes our PORT, which the client knows nothing of.
-    fn port_accepted(&mut self, exchange: Exchange) {
+    fn port_accepted(&mut self, exchange: &Exchange) {
         let id = exchange.id;
         let answer = match (exchange.asked, exchange.at_client()) {
             (Setup::Pasv, Some(at)) => write_227(None, at),
@@ -171,11 +171,11 @@ impl Session {
             (Setup::Pasv | Setup::Epsv, None) => None,
         };
         let Some(answer) = answer else {
-            self.close_exchange(&exchange);
-            return self.to_client(Bytes::from_static(REFUSED_PASSIVE));
+            self.close_exchange(exchange);
+            return self.send_client(Bytes::from_static(REFUSED_PASSIVE));
         };
         self.channels.offer(Channel::new(id));
-        self.to_client(answer);
+        self.send_client(answer);
     }
 
     fn setup_refused(&mut self, mut exchange: Exchange, code: Code, reply: Collected) {
@@ -186,7 +186,7 @@ impl Session {
             self.epsv_refused = true;
             exchange.sent = Setup::Pasv;
             exchange.epsv_refusal = Some(reply.into_bytes());
-            self.exchange = Some(exchange);
+            self.exchange = Some(Box::new(exchange));
             return self.send_setup();
         }
         self.close_exchange(&exchange);
@@ -195,7 +195,7 @@ impl Session {
             _ if exchange.is_verb_kept() || matches!(code.get(), 421 | 530 | 550) => reply.into_bytes(),
             _ => Bytes::from_static(exchange.asked.refusal()),
         };
-        self.to_client(answer);
+        self.send_client(answer);
     }
 
     /// The server has sent something else for its answer, and then nothing: commands go on without one.

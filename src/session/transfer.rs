@@ -163,7 +163,8 @@ impl Channel {
 /// All channels of a session.
 #[derive(Debug, Default)]
 pub(super) struct Channels {
-    offer: Option<Channel>,
+    /// Boxed, because an idle session has none.
+    offer: Option<Box<Channel>>,
     moving: Vec<Channel>,
     issued: u32,
 }
@@ -178,7 +179,7 @@ impl Channels {
     /// Makes `channel` the offer; there must be none.
     pub(super) fn offer(&mut self, channel: Channel) {
         debug_assert!(self.offer.is_none(), "an offer is withdrawn before another is made");
-        self.offer = Some(channel);
+        self.offer = Some(Box::new(channel));
     }
 
     /// Takes the offer back. `None` if there is none, or nothing is left of it to close.
@@ -203,7 +204,7 @@ impl Channels {
         let mut channel = self.offer.take()?;
         channel.transfer = Some(transfer);
         let id = channel.id;
-        self.moving.push(channel);
+        self.moving.push(*channel);
         Some(id)
     }
 
@@ -216,12 +217,12 @@ impl Channels {
         }
         let mut channel = self.moving.remove(index);
         channel.transfer = None;
-        self.offer = Some(channel);
+        self.offer = Some(Box::new(channel));
         true
     }
 
     pub(super) fn get_mut(&mut self, id: ChannelId) -> Option<&mut Channel> {
-        self.offer.iter_mut().chain(&mut self.moving).find(|channel| channel.id == id)
+        self.offer.as_deref_mut().into_iter().chain(&mut self.moving).find(|channel| channel.id == id)
     }
 
     pub(super) fn flushed(&mut self, id: ChannelId, leg: Leg) {
@@ -239,7 +240,7 @@ impl Channels {
 
     /// Whether a channel may still carry data.
     pub(super) fn is_any_open(&self) -> bool {
-        self.offer.iter().chain(&self.moving).any(|channel| channel.ended.is_none())
+        self.offer.as_deref().into_iter().chain(&self.moving).any(|channel| channel.ended.is_none())
     }
 
     /// Whether a transfer's channel may still carry data.

@@ -10,7 +10,7 @@ use crate::driver::{Driver, SERVER};
 fn forwarded(line: impl AsRef<[u8]>) -> (String, String) {
     let mut d = Driver::new(DataMode::Same);
     d.client(line);
-    (d.to_server(), d.to_client())
+    (d.server_got(), d.client_got())
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn a_reply_line_beyond_4_kib_streams_through() {
     assert_eq!(d.sent_raw(Leg::Client), text.as_bytes());
     // It has answered NOOP: our own reply is not behind anything.
     d.client("LPSV\r\n");
-    assert!(d.to_client().starts_with("502 "));
+    assert!(d.client_got().starts_with("502 "));
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn an_own_reply_never_cuts_a_long_line_in_two() {
         d.server(format!("{start}{}", "x".repeat(10_000)));
         d.client("LPSV\r\n");
         d.server("y\r\n230 end\r\n");
-        let sent = d.to_client();
+        let sent = d.client_got();
         assert!(sent.contains("xy\n"), "{start}");
         assert_eq!(sent.matches("\n502 ").count(), 1, "{start}");
     }
@@ -100,7 +100,7 @@ fn rfc_08_urgency_goes_on_with_the_next_abor_stat_or_quit_alone() {
         assert_eq!(d.deeds(), [""; 0]);
         d.client(format!("{verb}\r\n{verb}\r\n"));
         assert_eq!(d.deeds(), [format!("urgent to server: {verb}\\r\\n")]);
-        assert_eq!(d.to_server(), format!("NOOP\n{verb}\n{verb}\n"));
+        assert_eq!(d.server_got(), format!("NOOP\n{verb}\n{verb}\n"));
     }
 }
 
@@ -108,13 +108,13 @@ fn rfc_08_urgency_goes_on_with_the_next_abor_stat_or_quit_alone() {
 fn own_replies_go_out_in_their_turn() {
     let mut d = Driver::new(DataMode::Same);
     d.client("NOOP\r\nLPSV\r\nSYST\r\nAUTH TLS\r\n");
-    assert_eq!((d.to_server().as_str(), d.to_client().as_str()), ("NOOP\nSYST\n", ""));
+    assert_eq!((d.server_got().as_str(), d.client_got().as_str()), ("NOOP\nSYST\n", ""));
     d.server("200-a\r\n");
-    assert_eq!(d.to_client(), "200-a\n");
+    assert_eq!(d.client_got(), "200-a\n");
     d.server("200 b\r\n");
-    assert_eq!(d.to_client(), "200 b\n502 Command not implemented, use EPRT or EPSV.\n");
+    assert_eq!(d.client_got(), "200 b\n502 Command not implemented, use EPRT or EPSV.\n");
     d.server("215 UNIX\r\n");
-    assert_eq!(d.to_client(), "215 UNIX\n502 Command not implemented.\n");
+    assert_eq!(d.client_got(), "215 UNIX\n502 Command not implemented.\n");
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn own_replies_survive_a_server_that_skips_an_answer() {
     d.client("NOOP\r\nLPSV\r\nPASV\r\n");
     d.server("227 Entering Passive Mode (172,16,0,20,19,137)\r\n");
     assert_eq!(
-        d.to_client(),
+        d.client_got(),
         "502 Command not implemented, use EPRT or EPSV.\n227 Entering Passive Mode (203,0,113,10,78,33)\n"
     );
 }
@@ -144,21 +144,21 @@ fn rfc_11_feat_is_filtered_and_keeps_its_form() {
     d.client("FEAT\r\n");
     d.server("211-Extended features supported:\r\n LANG EN*\r\n AUTH TLS;TLS-C;SSL;TLS-P;\n PBSZ\r\n PROT C;P;\r\n");
     d.server(" CCC\r\n SIZE\n211-SSCN\r\n211-MDTM\r\n211 END\r\n");
-    assert_eq!(d.to_client(), "211-Extended features supported:\n LANG EN*\n SIZE\\n211-MDTM\n211 END\n");
+    assert_eq!(d.client_got(), "211-Extended features supported:\n LANG EN*\n SIZE\\n211-MDTM\n211 END\n");
     // Only the reply to FEAT is.
     d.client("HELP\r\n");
     d.server("214-\r\n AUTH\r\n214 x\r\n");
-    assert_eq!(d.to_client(), "214-\n AUTH\n214 x\n");
+    assert_eq!(d.client_got(), "214-\n AUTH\n214 x\n");
 }
 
 #[test]
 fn what_comes_after_pasv_is_held_until_it_is_answered() {
     let mut d = Driver::new(DataMode::Same);
     d.client("PASV\r\nLIST\r\nNOOP\r\n");
-    assert_eq!(d.to_server(), "PASV\n");
+    assert_eq!(d.server_got(), "PASV\n");
     d.server("227 =172,16,0,20,19,137\r\n");
-    assert_eq!(d.to_client(), "227 Entering Passive Mode (203,0,113,10,78,33).\n");
-    assert_eq!(d.to_server(), "LIST\nNOOP\n");
+    assert_eq!(d.client_got(), "227 Entering Passive Mode (203,0,113,10,78,33).\n");
+    assert_eq!(d.server_got(), "LIST\nNOOP\n");
 }
 
 #[test]
@@ -188,12 +188,12 @@ fn sec_06_at_most_20_commands_are_on_their_way() {
     for verb in ["NOOP", "STAT", "ABOR"] {
         let mut d = Driver::new(DataMode::Same);
         d.client(format!("{verb}\r\n").repeat(50));
-        assert_eq!(d.to_server().lines().count(), 20, "{verb}");
+        assert_eq!(d.server_got().lines().count(), 20, "{verb}");
         d.server("226 a\r\n".repeat(3));
-        assert_eq!(d.to_server().lines().count(), 3, "{verb}");
+        assert_eq!(d.server_got().lines().count(), 3, "{verb}");
         d.server("226 a\r\n".repeat(47));
-        assert_eq!(d.to_server().lines().count(), 27, "{verb}");
-        assert_eq!(d.to_client().lines().count(), 50, "{verb}");
+        assert_eq!(d.server_got().lines().count(), 27, "{verb}");
+        assert_eq!(d.client_got().lines().count(), 50, "{verb}");
         assert!(d.session.wants_bytes(Leg::Client));
     }
 }
@@ -203,11 +203,11 @@ fn abor_and_stat_pass_what_waits_for_a_reply_but_nothing_held() {
     for verb in ["ABOR", "STAT"] {
         let mut d = Driver::new(DataMode::Same);
         d.client(format!("PASV\r\n{verb}\r\n"));
-        assert_eq!(d.to_server(), format!("PASV\n{verb}\n"));
+        assert_eq!(d.server_got(), format!("PASV\n{verb}\n"));
         d.client(format!("NOOP\r\n{verb}\r\n"));
-        assert_eq!(d.to_server(), "");
+        assert_eq!(d.server_got(), "");
         d.server("227 =172,16,0,20,19,137\r\n");
-        assert_eq!(d.to_server(), format!("NOOP\n{verb}\n"));
+        assert_eq!(d.server_got(), format!("NOOP\n{verb}\n"));
     }
 }
 
@@ -216,21 +216,21 @@ fn abor_and_stat_do_not_pass_a_pasv_that_waits_for_its_port() {
     let mut d = Driver::new(DataMode::Same);
     d.binds = false;
     d.client("PASV\r\nSTAT\r\n");
-    assert_eq!(d.to_server(), "");
+    assert_eq!(d.server_got(), "");
     d.bound(Leg::Client);
-    assert_eq!(d.to_server(), "PASV\nSTAT\n");
+    assert_eq!(d.server_got(), "PASV\nSTAT\n");
 }
 
 #[test]
 fn nothing_is_sent_before_the_server_stands() {
     let mut d = Driver::unconnected(crate::driver::settings(DataMode::Same), crate::driver::CLIENT);
     d.client("USER a\r\nSTAT\r\nLPSV\r\n");
-    assert_eq!((d.to_server(), d.to_client()), (String::new(), String::new()));
+    assert_eq!((d.server_got(), d.client_got()), (String::new(), String::new()));
     d.connect(SERVER);
-    assert_eq!(d.to_server(), "USER a\nSTAT\n");
+    assert_eq!(d.server_got(), "USER a\nSTAT\n");
     assert_eq!(d.session.user(), Some(&b"a"[..]));
     d.server("220 x\r\n331 y\r\n211 z\r\n");
-    assert_eq!(d.to_client(), "220 x\n331 y\n211 z\n502 Command not implemented, use EPRT or EPSV.\n");
+    assert_eq!(d.client_got(), "220 x\n331 y\n211 z\n502 Command not implemented, use EPRT or EPSV.\n");
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn sec_05_a_client_that_speaks_like_a_server_ends_the_session() {
         let mut d = Driver::new(DataMode::Same);
         d.client(format!("NOOP\r\n{line}PASV\r\n"));
         assert_eq!(d.closed(), Some(Reason::Spoofed(Leg::Client)), "{line}");
-        assert_eq!(d.to_server(), "NOOP\n");
+        assert_eq!(d.server_got(), "NOOP\n");
     }
     let mut d = Driver::new(DataMode::Same);
     d.client(format!("227 {}\r\n", "x".repeat(5000)));
@@ -252,7 +252,7 @@ fn sec_05_a_server_that_speaks_like_a_client_ends_the_session() {
         let mut d = Driver::new(DataMode::Same);
         d.server(format!("220 x\r\n{line}220 y\r\n"));
         assert_eq!(d.closed(), Some(Reason::Spoofed(Leg::Server)), "{line}");
-        assert_eq!(d.to_client(), "220 x\n");
+        assert_eq!(d.client_got(), "220 x\n");
     }
     let mut d = Driver::new(DataMode::Same);
     d.server(format!("PORT {}\r\n", "x".repeat(5000)));
@@ -268,7 +268,7 @@ fn http_as_the_first_line_closes_without_an_echo() {
         let mut d = Driver::connected(DataMode::Same);
         d.client(format!("{line}PORT 198,51,100,7,19,137\r\n"));
         assert_eq!(d.deeds(), ["end: NotFtp"]);
-        assert_eq!((d.to_client(), d.to_server()), (String::new(), String::new()));
+        assert_eq!((d.client_got(), d.server_got()), (String::new(), String::new()));
     }
     assert_eq!(forwarded("GET / HTTP/1.1\r\n").0, "GET / HTTP/1.1\n", "later it is only an unknown verb");
 }
@@ -281,9 +281,9 @@ fn the_clients_fin_follows_what_is_queued() {
     d.event(Event::Eof { leg: Leg::Client });
     assert_eq!(d.deeds(), ["bind 1 client"]);
     d.bound(Leg::Client);
-    assert_eq!((d.to_server().as_str(), d.deeds().len()), ("PASV\n", 0));
+    assert_eq!((d.server_got().as_str(), d.deeds().len()), ("PASV\n", 0));
     d.server("227 =172,16,0,20,19,137\r\n");
-    assert_eq!(d.to_server(), "QUIT\n");
+    assert_eq!(d.server_got(), "QUIT\n");
     assert_eq!(d.deeds(), ["dial 1 server 172.16.0.20:5001", "FIN to server"]);
     d.server("221 bye\r\n");
     d.event(Event::Eof { leg: Leg::Server });
@@ -308,7 +308,7 @@ fn a_reset_of_either_control_connection_ends_everything_abruptly() {
         assert!(d.closed().is_some_and(Reason::is_abrupt));
         d.server("226 ok\r\n");
         d.client("NOOP\r\n");
-        assert_eq!((d.to_client(), d.to_server()), (String::new(), String::new()));
+        assert_eq!((d.client_got(), d.server_got()), (String::new(), String::new()));
     }
 }
 
@@ -316,7 +316,7 @@ fn a_reset_of_either_control_connection_ends_everything_abruptly() {
 fn sec_04_an_unsolicited_227_passes_and_opens_nothing() {
     let mut d = Driver::new(DataMode::Same);
     d.server("227 Entering Passive Mode (172,16,0,20,19,137).\r\n229 x (|||5000|)\r\n");
-    assert_eq!(d.to_client(), "227 Entering Passive Mode (172,16,0,20,19,137).\n229 x (|||5000|)\n");
+    assert_eq!(d.client_got(), "227 Entering Passive Mode (172,16,0,20,19,137).\n229 x (|||5000|)\n");
     assert_eq!(d.notices(), [Notice::UnsolicitedPassive, Notice::UnsolicitedPassive]);
     assert!(d.deeds().iter().all(|deed| !deed.starts_with("dial")));
 }
@@ -339,10 +339,10 @@ fn vector_26_replies_out_of_step_leave_pasv_pending() {
     let mut d = Driver::new(DataMode::Same);
     d.client("PASV\r\nLIST\r\n");
     d.server("250 Directory successfully changed.\r\n");
-    assert_eq!((d.to_client().as_str(), d.to_server().as_str()), ("250 Directory successfully changed.\n", "PASV\n"));
+    assert_eq!((d.client_got().as_str(), d.server_got().as_str()), ("250 Directory successfully changed.\n", "PASV\n"));
     d.server("227 Entering Passive Mode (92,53,68,202,39,116)\r\n");
-    assert_eq!(d.to_client(), "227 Entering Passive Mode (203,0,113,10,78,33)\n");
-    assert_eq!(d.to_server(), "LIST\n");
+    assert_eq!(d.client_got(), "227 Entering Passive Mode (203,0,113,10,78,33)\n");
+    assert_eq!(d.server_got(), "LIST\n");
 }
 
 #[test]
@@ -350,9 +350,9 @@ fn a_reply_of_an_earlier_command_does_not_end_a_transfer_that_has_not_begun() {
     let mut d = Driver::new(DataMode::Same);
     d.client("PORT 198,51,100,7,19,137\r\nRETR a\r\n");
     d.server("200 again\r\n200 PORT ok\r\n150 x\r\n226 y\r\n");
-    assert_eq!(d.to_client(), "200 again\n200 PORT ok\n150 x\n");
+    assert_eq!(d.client_got(), "200 again\n200 PORT ok\n150 x\n");
     d.flushed(Leg::Client);
-    assert_eq!(d.to_client(), "226 y\n");
+    assert_eq!(d.client_got(), "226 y\n");
 }
 
 #[test]
@@ -360,17 +360,17 @@ fn one_reply_to_abor_instead_of_two() {
     let mut d = download();
     d.client("ABOR\r\n");
     d.server("226 aborted\r\n");
-    assert_eq!(d.to_client(), "226 aborted\n");
+    assert_eq!(d.client_got(), "226 aborted\n");
     // EPSV is refused: that is not for the ABOR.
     d.completed();
     d.client("EPSV\r\n");
     d.server("500 what\r\n");
-    assert_eq!(d.to_server(), "ABOR\nEPSV\nPASV\n");
+    assert_eq!(d.server_got(), "ABOR\nEPSV\nPASV\n");
     d.server("227 =172,16,0,20,19,137\r\n");
-    assert_eq!(d.to_client(), "229 Entering Extended Passive Mode (|||20002|)\n");
+    assert_eq!(d.client_got(), "229 Entering Extended Passive Mode (|||20002|)\n");
     d.client("RETR a\r\n");
     d.server("150 x\r\n226 y\r\n");
-    assert_eq!(d.to_client(), "150 x\n");
+    assert_eq!(d.client_got(), "150 x\n");
 }
 
 #[test]
@@ -378,13 +378,13 @@ fn rfc_05_two_replies_to_abor() {
     let mut d = download();
     d.client("ABOR\r\n");
     d.server("426 cut\r\n");
-    assert_eq!(d.to_client(), "426 cut\n");
+    assert_eq!(d.client_got(), "426 cut\n");
     assert_eq!(d.deeds(), ["close 1"]);
     d.server("226 aborted\r\n");
-    assert_eq!(d.to_client(), "226 aborted\n");
+    assert_eq!(d.client_got(), "226 aborted\n");
     d.client("NOOP\r\nLPSV\r\n");
     d.server("200 x\r\n");
-    assert_eq!(d.to_client(), "200 x\n502 Command not implemented, use EPRT or EPSV.\n");
+    assert_eq!(d.client_got(), "200 x\n502 Command not implemented, use EPRT or EPSV.\n");
 }
 
 #[test]
@@ -392,11 +392,11 @@ fn rfc_07_stat_is_answered_during_a_transfer() {
     let mut d = download();
     d.client("STAT\r\n");
     d.server("211-status\r\n x\r\n211 end\r\n");
-    assert_eq!(d.to_client(), "211-status\n x\n211 end\n");
+    assert_eq!(d.client_got(), "211-status\n x\n211 end\n");
     d.server("226 done\r\n");
-    assert_eq!(d.to_client(), "", "held: it is the transfer's");
+    assert_eq!(d.client_got(), "", "held: it is the transfer's");
     d.flushed(Leg::Client);
-    assert_eq!(d.to_client(), "226 done\n");
+    assert_eq!(d.client_got(), "226 done\n");
 }
 
 #[test]
@@ -404,21 +404,21 @@ fn stat_refused_during_a_transfer_does_not_end_it() {
     let mut d = download();
     d.client("STAT\r\n");
     d.server("502 no\r\n226 done\r\n");
-    assert_eq!(d.to_client(), "502 no\n");
+    assert_eq!(d.client_got(), "502 no\n");
     d.flushed(Leg::Client);
-    assert_eq!(d.to_client(), "226 done\n");
+    assert_eq!(d.client_got(), "226 done\n");
 }
 
 #[test]
 fn a_server_that_closes_before_its_greeting_is_told_apart() {
     let mut d = Driver::connected(DataMode::Same);
     d.event(Event::Eof { leg: Leg::Server });
-    assert_eq!(d.to_client(), "421 Service not available, closing control connection.\n");
+    assert_eq!(d.client_got(), "421 Service not available, closing control connection.\n");
     assert_eq!(d.closed(), Some(Reason::ServerClosedBeforeGreeting));
     let mut d = Driver::connected(DataMode::Same);
     d.server("421 Too many");
     d.event(Event::Eof { leg: Leg::Server });
-    assert_eq!(d.to_client(), "421 Too many", "its own last word is better than ours");
+    assert_eq!(d.client_got(), "421 Too many", "its own last word is better than ours");
     assert_eq!(d.closed(), Some(Reason::ServerClosed));
 }
 
@@ -426,7 +426,7 @@ fn a_server_that_closes_before_its_greeting_is_told_apart() {
 fn rel_10_a_server_that_cannot_be_reached_is_421() {
     let mut d = Driver::unconnected(crate::driver::settings(DataMode::Same), crate::driver::CLIENT);
     d.event(Event::ServerFailed);
-    assert_eq!(d.to_client(), "421 Service not available, closing control connection.\n");
+    assert_eq!(d.client_got(), "421 Service not available, closing control connection.\n");
     assert_eq!(d.deeds(), ["end: ServerUnavailable"]);
 }
 
@@ -435,15 +435,15 @@ fn after_the_servers_fin_nothing_is_sent_to_it_and_the_client_gets_its_data() {
     let mut d = download();
     d.client("QUIT\r\n");
     d.server("226 done\r\n221 bye\r\n");
-    assert_eq!(d.to_client(), "");
+    assert_eq!(d.client_got(), "");
     d.event(Event::Eof { leg: Leg::Server });
-    assert_eq!(d.to_client(), "226 done\n221 bye\n");
+    assert_eq!(d.client_got(), "226 done\n221 bye\n");
     assert_eq!(d.deeds(), ["FIN to client"]);
-    d.to_server();
+    d.server_got();
     // To a socket that its peer has closed a write is a reset, and would end the download.
     d.client("NOOP\r\nLPSV\r\n");
     d.event(Event::Eof { leg: Leg::Client });
-    assert_eq!((d.to_server(), d.to_client()), (String::new(), String::new()));
+    assert_eq!((d.server_got(), d.client_got()), (String::new(), String::new()));
     d.completed();
     assert_eq!(d.deeds(), ["transferred Some(Retr) Some(226)", "end: ClientClosed"]);
 }
@@ -454,7 +454,7 @@ fn the_unfinished_last_line_of_a_server_reaches_the_client() {
     d.client("QUIT\r\n");
     d.server("221 bye");
     d.event(Event::Eof { leg: Leg::Server });
-    assert_eq!(d.to_client(), "221 bye");
+    assert_eq!(d.client_got(), "221 bye");
     assert_eq!(d.deeds(), ["FIN to client", "end: ServerClosed"]);
 }
 
@@ -466,7 +466,7 @@ fn sec_31_an_unfinished_227_does_not_reach_the_client() {
         d.client("PASV\r\n");
         d.server(text);
         d.event(Event::Eof { leg: Leg::Server });
-        assert!(!d.to_client().contains("172,16"), "{text}");
+        assert!(!d.client_got().contains("172,16"), "{text}");
         assert_eq!(d.closed(), Some(Reason::ServerClosed));
         assert!(d.deeds().contains(&"close 1".to_owned()), "{text}");
     }

@@ -178,11 +178,11 @@ impl Driver {
         std::mem::take(&mut self.sent[leg])
     }
 
-    pub(crate) fn to_client(&mut self) -> String {
+    pub(crate) fn client_got(&mut self) -> String {
         self.sent(Leg::Client)
     }
 
-    pub(crate) fn to_server(&mut self) -> String {
+    pub(crate) fn server_got(&mut self) -> String {
         self.sent(Leg::Server)
     }
 

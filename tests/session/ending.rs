@@ -16,11 +16,11 @@ fn rel_06_the_final_reply_waits_for_the_clients_data() {
     d.server("226-some\r\n226 done\r\n");
     d.client("NOOP\r\n");
     d.server("200 noop\r\n");
-    assert_eq!(d.to_client(), "");
+    assert_eq!(d.client_got(), "");
     d.flushed(Leg::Server);
-    assert_eq!(d.to_client(), "", "that is the other direction");
+    assert_eq!(d.client_got(), "", "that is the other direction");
     d.flushed(Leg::Client);
-    assert_eq!(d.to_client(), "226-some\n226 done\n200 noop\n");
+    assert_eq!(d.client_got(), "226-some\n226 done\n200 noop\n");
 }
 
 #[test]
@@ -28,7 +28,7 @@ fn a_final_reply_after_the_data_passes_at_once() {
     let mut d = download();
     d.flushed(Leg::Client);
     d.server("226 done\r\n");
-    assert_eq!(d.to_client(), "226 done\n");
+    assert_eq!(d.client_got(), "226 done\n");
 }
 
 #[test]
@@ -36,12 +36,12 @@ fn only_the_2xx_of_a_transfer_is_held() {
     for reply in ["426 a\r\n", "451 a\r\n", "552 a\r\n"] {
         let mut d = download();
         d.server(reply);
-        assert_eq!(d.to_client(), reply.replace("\r\n", "\n"));
+        assert_eq!(d.client_got(), reply.replace("\r\n", "\n"));
     }
     let mut d = Driver::new(Same);
     d.client("RETR a\r\n");
     d.server("226 without a channel\r\n");
-    assert_eq!(d.to_client(), "226 without a channel\n");
+    assert_eq!(d.client_got(), "226 without a channel\n");
 }
 
 #[test]
@@ -50,26 +50,26 @@ fn a_2xx_without_a_1xx_is_held_too() {
     d.client("PASV\r\n");
     d.server("227 =172,16,0,20,19,137\r\n");
     d.client("NLST\r\n");
-    d.to_client();
+    d.client_got();
     d.server("226 empty\r\n");
-    assert_eq!(d.to_client(), "");
+    assert_eq!(d.client_got(), "");
     d.flushed(Leg::Client);
-    assert_eq!(d.to_client(), "226 empty\n");
+    assert_eq!(d.client_got(), "226 empty\n");
 }
 
 #[test]
 fn abor_cancels_every_hold() {
     let mut d = download();
     d.server("226 done\r\n");
-    assert_eq!(d.to_client(), "");
+    assert_eq!(d.client_got(), "");
     d.client("ABOR\r\n");
-    assert_eq!((d.to_client().as_str(), d.to_server().as_str()), ("226 done\n", "ABOR\n"));
+    assert_eq!((d.client_got().as_str(), d.server_got().as_str()), ("226 done\n", "ABOR\n"));
     d.server("225 nothing\r\n");
-    assert_eq!(d.to_client(), "225 nothing\n");
+    assert_eq!(d.client_got(), "225 nothing\n");
 
     let mut d = upload();
     d.client("ABOR\r\nNOOP\r\n");
-    assert_eq!(d.to_server(), "ABOR\nNOOP\n");
+    assert_eq!(d.server_got(), "ABOR\nNOOP\n");
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn the_only_reply_to_an_abor_is_not_made_an_error() {
         d.client("ABOR\r\n");
         d.ended(end);
         d.server("226 ABOR successful\r\n");
-        assert_eq!(d.to_client(), "226 ABOR successful\n", "{end}");
+        assert_eq!(d.client_got(), "226 ABOR successful\n", "{end}");
     }
 }
 
@@ -88,7 +88,7 @@ fn the_servers_fin_cancels_every_hold() {
     let mut d = download();
     d.server("226 done\r\n221 bye\r\n");
     d.event(Event::Eof { leg: Leg::Server });
-    assert_eq!(d.to_client(), "226 done\n221 bye\n");
+    assert_eq!(d.client_got(), "226 done\n221 bye\n");
     assert_eq!(d.closed(), None, "the data still moves");
     d.ended(End::Complete);
     assert!(d.closed().is_some());
@@ -99,15 +99,15 @@ fn rel_07_commands_after_an_upload_wait_until_the_server_has_it() {
     for command in ["STOR a", "APPE a", "STOU"] {
         let mut d = transfer(command);
         d.client("NOOP\r\nQUIT\r\n");
-        assert_eq!(d.to_server(), "");
+        assert_eq!(d.server_got(), "");
         d.flushed(Leg::Client);
-        assert_eq!(d.to_server(), "");
+        assert_eq!(d.server_got(), "");
         d.flushed(Leg::Server);
-        assert_eq!(d.to_server(), "NOOP\nQUIT\n");
+        assert_eq!(d.server_got(), "NOOP\nQUIT\n");
     }
     let mut d = download();
     d.client("NOOP\r\n");
-    assert_eq!(d.to_server(), "NOOP\n");
+    assert_eq!(d.server_got(), "NOOP\n");
 }
 
 #[test]
@@ -116,13 +116,13 @@ fn an_upload_that_is_refused_or_cut_holds_nothing() {
     d.client("PASV\r\n");
     d.server("227 =172,16,0,20,19,137\r\n");
     d.client("STOR a\r\nNOOP\r\n");
-    d.to_server();
+    d.server_got();
     d.server("553 no\r\n");
-    assert_eq!(d.to_server(), "NOOP\n");
+    assert_eq!(d.server_got(), "NOOP\n");
     let mut d = upload();
     d.client("NOOP\r\n");
     d.ended(End::Reset(Leg::Client));
-    assert_eq!(d.to_server(), "NOOP\n");
+    assert_eq!(d.server_got(), "NOOP\n");
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn rfc_07_stat_and_abor_pass_an_upload() {
     for verb in ["STAT", "ABOR"] {
         let mut d = upload();
         d.client(format!("{verb}\r\n"));
-        assert_eq!(d.to_server(), format!("{verb}\n"));
+        assert_eq!(d.server_got(), format!("{verb}\n"));
     }
 }
 
@@ -138,14 +138,14 @@ fn rfc_07_stat_and_abor_pass_an_upload() {
 fn believed(mut d: Driver, end: End) -> String {
     d.ended(end);
     d.server("226 done\r\n");
-    d.to_client()
+    d.client_got()
 }
 
 fn held_then(mut d: Driver, end: End) -> String {
     d.server("226 done\r\n");
-    assert_eq!(d.to_client(), "");
+    assert_eq!(d.client_got(), "");
     d.ended(end);
-    d.to_client()
+    d.client_got()
 }
 
 #[test]
@@ -187,9 +187,9 @@ fn an_upload_is_not_successful_before_the_server_has_it() {
     // The server has closed its direction and claims success; the client still sends.
     d.flushed(Leg::Client);
     d.server("226 done\r\n");
-    assert_eq!(d.to_client(), "");
+    assert_eq!(d.client_got(), "");
     d.ended(End::Reset(Leg::Client));
-    assert_eq!(d.to_client(), CUT);
+    assert_eq!(d.client_got(), CUT);
 }
 
 #[test]
@@ -197,7 +197,7 @@ fn the_servers_own_error_wins() {
     let mut d = download();
     d.ended(End::NeverConnected(Leg::Client));
     d.server("425 mine\r\n");
-    assert_eq!(d.to_client(), "425 mine\n");
+    assert_eq!(d.client_got(), "425 mine\n");
 }
 
 #[test]
@@ -208,12 +208,12 @@ fn a_transfer_refused_before_its_1xx_gives_the_offer_back() {
     d.forget();
     d.client("RETR a\r\n");
     d.server("550 none\r\n");
-    assert_eq!((d.to_client(), d.deeds()), ("550 none\n".into(), vec![]));
+    assert_eq!((d.client_got(), d.deeds()), ("550 none\n".into(), vec![]));
     d.client("RETR b\r\n");
     d.server("150 x\r\n226 y\r\n");
-    assert_eq!(d.to_client(), "150 x\n", "the same channel serves it");
+    assert_eq!(d.client_got(), "150 x\n", "the same channel serves it");
     d.completed();
-    assert_eq!(d.to_client(), "226 y\n");
+    assert_eq!(d.client_got(), "226 y\n");
     assert_eq!(d.deeds(), ["transferred Some(Retr) Some(226)"]);
 }
 
@@ -225,9 +225,9 @@ fn an_offer_given_back_serves_the_transfer_that_was_sent_meanwhile() {
     d.client("RETR a\r\nRETR b\r\n");
     d.forget();
     d.server("550 none\r\n150 x\r\n226 y\r\n");
-    assert_eq!(d.to_client(), "550 none\n150 x\n");
+    assert_eq!(d.client_got(), "550 none\n150 x\n");
     d.completed();
-    assert_eq!(d.to_client(), "226 y\n");
+    assert_eq!(d.client_got(), "226 y\n");
 }
 
 #[test]
@@ -261,7 +261,7 @@ fn a_port_refused_with_its_transfer_on_the_way_is_not_given_back() {
     d.ended(End::Closed);
     d.client("RETR a\r\n");
     d.server("150 on port 20\r\n226 y\r\n");
-    assert_eq!(d.to_client(), "500 illegal\n425 use PORT first\n150 on port 20\n226 y\n");
+    assert_eq!(d.client_got(), "500 illegal\n425 use PORT first\n150 on port 20\n226 y\n");
 }
 
 #[test]
@@ -272,9 +272,9 @@ fn an_unknown_verb_that_answers_150_is_a_transfer() {
     d.client("XDIR a\r\n");
     d.forget();
     d.server("150 x\r\n226 y\r\n");
-    assert_eq!(d.to_client(), "150 x\n");
+    assert_eq!(d.client_got(), "150 x\n");
     d.completed();
-    assert_eq!(d.to_client(), "226 y\n");
+    assert_eq!(d.client_got(), "226 y\n");
     assert_eq!(d.deeds(), ["transferred None Some(226)"]);
 }
 
@@ -286,8 +286,8 @@ fn mode_b_holds_nothing_and_the_channel_outlives_the_reply() {
         d.server("200 x\r\n227 =172,16,0,20,19,137\r\n");
         d.client("STOR a\r\nNOOP\r\n");
         d.server("150 x\r\n226 y\r\n");
-        assert_eq!(d.to_client().contains("226 y"), !holds, "{mode}");
-        assert_eq!(d.to_server().contains("NOOP"), !holds, "{mode}");
+        assert_eq!(d.client_got().contains("226 y"), !holds, "{mode}");
+        assert_eq!(d.server_got().contains("NOOP"), !holds, "{mode}");
         assert!(d.deeds().iter().all(|deed| !deed.starts_with("close")), "{mode}");
     }
     let mut d = Driver::new(Same);
@@ -295,7 +295,7 @@ fn mode_b_holds_nothing_and_the_channel_outlives_the_reply() {
     d.server("504 no\r\n227 =172,16,0,20,19,137\r\n");
     d.client("RETR a\r\n");
     d.server("150 x\r\n226 y\r\n");
-    assert!(!d.to_client().contains("226 y"), "refused: the mode is still Stream");
+    assert!(!d.client_got().contains("226 y"), "refused: the mode is still Stream");
 }
 
 #[test]
@@ -330,7 +330,7 @@ fn a_final_reply_of_any_length_is_held() {
     let mut d = download();
     let text = format!("226-x\r\n{}226 end\r\n", " statistics\r\n".repeat(10_000));
     d.server(&text);
-    assert_eq!(d.to_client(), "");
+    assert_eq!(d.client_got(), "");
     assert!(!d.session.wants_bytes(Leg::Server), "but not beyond a bound");
     d.flushed(Leg::Client);
     assert_eq!(d.sent_raw(Leg::Client), text.as_bytes());
@@ -344,8 +344,8 @@ fn a_long_false_success_is_replaced_whole() {
     d.server(&text[..50_000]);
     d.ended(End::Reset(Leg::Server));
     d.server(&text[50_000..]);
-    assert_eq!(d.to_client(), CUT);
+    assert_eq!(d.client_got(), CUT);
     d.client("NOOP\r\n");
     d.server("200 x\r\n");
-    assert_eq!(d.to_client(), "200 x\n");
+    assert_eq!(d.client_got(), "200 x\n");
 }

@@ -1,6 +1,8 @@
 //! The session without sockets: known answers for every rule, transcripts of real servers cut at every point,
 //! and properties over random interleavings.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod commands;
 mod driver;
 mod ending;

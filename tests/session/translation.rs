@@ -12,9 +12,9 @@ const OK_227: &str = "227 Entering Passive Mode (172,16,0,20,19,137).\r\n";
 fn asked(mode: DataMode, command: &str, reply: &str) -> (String, Vec<String>) {
     let mut d = Driver::new(mode);
     d.client(format!("{command}\r\n"));
-    d.to_client();
+    d.client_got();
     d.server(reply);
-    (d.to_client(), d.deeds())
+    (d.client_got(), d.deeds())
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn vector_38_an_overlong_227_passes_and_opens_nothing() {
     d.client("PASV\r\nNOOP\r\n");
     d.server(&text);
     assert_eq!(d.sent_raw(Leg::Client), text.as_bytes());
-    assert_eq!(d.to_server(), "PASV\nNOOP\n");
+    assert_eq!(d.server_got(), "PASV\nNOOP\n");
     assert_eq!(d.deeds()[..2], ["bind 1 client", "close 1"]);
 }
 
@@ -83,7 +83,7 @@ fn sec_02_a_privileged_port_is_425_and_the_servers_address_is_its_own() {
     let mut d = Driver::new(Same);
     d.client("PASV\r\n");
     d.server("227 Portscan (127,0,0,1,0,22)\r\n");
-    assert_eq!(d.to_client(), "425 Cannot open data connection.\n");
+    assert_eq!(d.client_got(), "425 Cannot open data connection.\n");
     assert!(matches!(d.notices()[..], [Notice::ServerPort(_)]));
     let (_, deeds) = asked(Same, "PASV", "227 (169,254,169,254,19,137)\r\n");
     assert_eq!(deeds[1], "dial 1 server 172.16.0.20:5001");
@@ -93,17 +93,17 @@ fn sec_02_a_privileged_port_is_425_and_the_servers_address_is_its_own() {
 fn same_keeps_port_and_passes_its_reply() {
     let mut d = Driver::new(Same);
     d.client("PORT 198,51,100,7,19,137\r\nRETR a\r\n");
-    assert_eq!(d.to_server(), "PORT 172,16,0,10,117,49\nRETR a\n");
+    assert_eq!(d.server_got(), "PORT 172,16,0,10,117,49\nRETR a\n");
     assert_eq!(d.deeds(), ["bind 1 server", "dial 1 client 198.51.100.7:5001"]);
     d.server("200 fine\r\n");
-    assert_eq!(d.to_client(), "200 fine\n");
+    assert_eq!(d.client_got(), "200 fine\n");
 }
 
 #[test]
 fn same_keeps_eprt() {
     let mut d = Driver::new(Same);
     d.client("EPRT |1|198.51.100.7|5001|\r\n");
-    assert_eq!(d.to_server(), "EPRT |1|172.16.0.10|30001|\n");
+    assert_eq!(d.server_got(), "EPRT |1|172.16.0.10|30001|\n");
     let mut d = Driver::v6(Same);
     d.client("EPRT |2|2001:db8::7|5001|\r\n");
     assert_eq!(d.deeds(), ["bind 1 server", "dial 1 client [2001:db8::7]:5001"]);
@@ -121,9 +121,9 @@ fn passive_towards_the_server_for_a_client_that_says_port() {
     for command in ["PORT 198,51,100,7,19,137", "EPRT |1|198.51.100.7|5001|"] {
         let mut d = Driver::new(Passive);
         d.client(format!("{command}\r\n"));
-        assert_eq!((d.to_server(), d.deeds()), ("PASV\n".into(), vec![]));
+        assert_eq!((d.server_got(), d.deeds()), ("PASV\n".into(), vec![]));
         d.server("227 =1,1,1,1,19,137\r\n");
-        assert_eq!(d.to_client(), "200 PORT command successful.\n");
+        assert_eq!(d.client_got(), "200 PORT command successful.\n");
         assert_eq!(d.deeds(), ["dial 1 server 172.16.0.20:5001"]);
         d.client("RETR a\r\n");
         assert_eq!(d.deeds(), [""; 0]);
@@ -140,10 +140,10 @@ fn active_towards_the_server_for_a_client_that_says_pasv() {
     ] {
         let mut d = Driver::new(Active);
         d.client(format!("{command}\r\n"));
-        assert_eq!(d.to_server(), "PORT 172,16,0,10,117,49\n");
+        assert_eq!(d.server_got(), "PORT 172,16,0,10,117,49\n");
         assert_eq!(d.deeds(), ["bind 1 client", "bind 1 server"]);
         d.server("200-x\r\n200 y\r\n");
-        assert_eq!(d.to_client(), answer);
+        assert_eq!(d.client_got(), answer);
     }
 }
 
@@ -157,7 +157,7 @@ fn modes_that_agree_with_the_client_keep_its_verb() {
     ] {
         let mut d = Driver::new(mode);
         d.client(format!("{command}\r\n"));
-        assert_eq!(d.to_server(), sent);
+        assert_eq!(d.server_got(), sent);
     }
 }
 
@@ -166,13 +166,13 @@ fn substituted_verbs_for_an_ipv6_server_are_the_extended_ones() {
     for (mode, command, sent) in [(Passive, "EPRT |2|2001:db8::7|5001|", "EPSV\n"), (Active, "EPSV", "EPRT ")] {
         let mut d = Driver::v6(mode);
         d.client(format!("{command}\r\n"));
-        assert!(d.to_server().starts_with(sent), "{command}");
+        assert!(d.server_got().starts_with(sent), "{command}");
     }
     let mut d = Driver::between(Same, "198.51.100.7:40000", "[fd00::20]:21");
     d.client("PASV\r\n");
-    assert_eq!(d.to_server(), "EPSV\n");
+    assert_eq!(d.server_got(), "EPSV\n");
     d.server("229 x (|||5001|)\r\n");
-    assert_eq!(d.to_client(), "227 Entering Passive Mode (203,0,113,10,78,33).\n");
+    assert_eq!(d.client_got(), "227 Entering Passive Mode (203,0,113,10,78,33).\n");
 }
 
 #[test]
@@ -206,11 +206,11 @@ fn rfc_20_epsv_falls_back_to_pasv_and_that_is_remembered() {
         let mut d = Driver::new(Same);
         d.client("EPSV\r\n");
         d.server(format!("{code}-'EPSV':\r\n{code} not understood\r\n"));
-        assert_eq!((d.to_server().as_str(), d.to_client().as_str()), ("EPSV\nPASV\n", ""));
+        assert_eq!((d.server_got().as_str(), d.client_got().as_str()), ("EPSV\nPASV\n", ""));
         d.server(OK_227);
-        assert_eq!(d.to_client(), "229 Entering Extended Passive Mode (|||20001|)\n");
+        assert_eq!(d.client_got(), "229 Entering Extended Passive Mode (|||20001|)\n");
         d.client("EPSV\r\n");
-        assert_eq!(d.to_server(), "PASV\n");
+        assert_eq!(d.server_got(), "PASV\n");
     }
 }
 
@@ -220,30 +220,30 @@ fn if_pasv_is_refused_too_the_client_gets_the_reply_to_its_epsv() {
     d.client("EPSV\r\nNOOP\r\n");
     d.server("500 no EPSV\r\n");
     d.server("530 no PASV\r\n");
-    assert_eq!(d.to_client(), "500 no EPSV\n");
-    assert_eq!(d.to_server(), "EPSV\nPASV\nNOOP\n");
+    assert_eq!(d.client_got(), "500 no EPSV\n");
+    assert_eq!(d.server_got(), "EPSV\nPASV\nNOOP\n");
 }
 
 #[test]
 fn rfc_10_epsv_all_is_forwarded_and_enforced() {
     let mut d = Driver::new(Same);
     d.client("EPSV ALL\r\n");
-    assert_eq!(d.to_server(), "EPSV ALL\n");
+    assert_eq!(d.server_got(), "EPSV ALL\n");
     d.server("200 EPSV ALL ok.\r\n");
-    d.to_client();
+    d.client_got();
     for command in ["PASV", "PORT 198,51,100,7,19,137", "EPRT |1|198.51.100.7|5001|"] {
         d.client(format!("{command}\r\n"));
-        assert_eq!(d.to_client(), "501 Only EPSV is allowed after EPSV ALL.\n");
+        assert_eq!(d.client_got(), "501 Only EPSV is allowed after EPSV ALL.\n");
     }
     d.client("ABOR\r\n");
     d.server("225 x\r\n");
     d.forget();
     d.client("PASV\r\n");
-    assert_eq!(d.to_server(), "", "ABOR does not end EPSV ALL");
+    assert_eq!(d.server_got(), "", "ABOR does not end EPSV ALL");
     d.client("REIN\r\n");
     d.server("220 x\r\n");
     d.client("PASV\r\n");
-    assert_eq!(d.to_server(), "REIN\nPASV\n");
+    assert_eq!(d.server_got(), "REIN\nPASV\n");
 }
 
 #[test]
@@ -252,7 +252,7 @@ fn epsv_all_that_the_server_refuses_is_not_enforced() {
     d.client("EPSV ALL\r\n");
     d.server("502 no\r\n");
     d.client("PASV\r\n");
-    assert_eq!(d.to_server(), "EPSV ALL\nPASV\n");
+    assert_eq!(d.server_got(), "EPSV ALL\nPASV\n");
 }
 
 #[test]
@@ -260,17 +260,17 @@ fn epsv_all_is_answered_here_where_verbs_are_substituted() {
     for mode in [Passive, Active] {
         let mut d = Driver::new(mode);
         d.client("EPSV ALL\r\nPASV\r\n");
-        assert_eq!(d.to_server(), "");
-        assert_eq!(d.to_client(), "200 EPSV ALL command successful.\n501 Only EPSV is allowed after EPSV ALL.\n");
+        assert_eq!(d.server_got(), "");
+        assert_eq!(d.client_got(), "200 EPSV ALL command successful.\n501 Only EPSV is allowed after EPSV ALL.\n");
         d.client("EPSV\r\n");
-        assert_ne!(d.to_server(), "");
+        assert_ne!(d.server_got(), "");
     }
     let mut d = Driver::new(Same);
     d.client("EPSV\r\n");
     d.server("500 x\r\n227 =1,1,1,1,19,137\r\n");
     d.forget();
     d.client("EPSV ALL\r\n");
-    assert_eq!(d.to_client(), "200 EPSV ALL command successful.\n");
+    assert_eq!(d.client_got(), "200 EPSV ALL command successful.\n");
 }
 
 #[test]
@@ -278,7 +278,7 @@ fn rfc_20_epsv_with_a_protocol_number() {
     let sent = |argument: &str| {
         let mut d = Driver::new(Same);
         d.client(format!("EPSV {argument}\r\n"));
-        (d.to_server(), d.to_client())
+        (d.server_got(), d.client_got())
     };
     assert_eq!(sent("1"), ("EPSV 1\n".into(), String::new()));
     assert_eq!(sent("2"), (String::new(), "522 Network protocol not supported, use (1)\n".into()));
@@ -286,7 +286,7 @@ fn rfc_20_epsv_with_a_protocol_number() {
     assert_eq!(sent("x"), (String::new(), "501 Illegal EPSV argument.\n".into()));
     let mut d = Driver::v6(Same);
     d.client("EPSV 1\r\n");
-    assert_eq!(d.to_client(), "522 Network protocol not supported, use (2)\n");
+    assert_eq!(d.client_got(), "522 Network protocol not supported, use (2)\n");
 }
 
 #[test]
@@ -302,7 +302,7 @@ fn sec_01_foreign_and_privileged_and_malformed_addresses_are_501() {
     ] {
         let mut d = Driver::new(Same);
         d.client(format!("{command}\r\n"));
-        assert_eq!((d.to_server().as_str(), d.to_client().as_str()), ("", answer), "{command}");
+        assert_eq!((d.server_got().as_str(), d.client_got().as_str()), ("", answer), "{command}");
         assert!(d.deeds().iter().all(|deed| deed.starts_with("Refused")), "{command}");
     }
 }
@@ -332,7 +332,7 @@ fn the_server_hears_of_a_port_only_once_it_is_bound() {
         let mut d = Driver::new(mode);
         d.binds = false;
         d.client(format!("{command}\r\n"));
-        assert_eq!(d.to_server(), "", "{command}");
+        assert_eq!(d.server_got(), "", "{command}");
         let legs: Vec<_> =
             d.deeds().iter().filter_map(|deed| deed.strip_prefix("bind 1 ").map(str::to_owned)).collect();
         for (index, leg) in legs.iter().enumerate() {
@@ -340,7 +340,7 @@ fn the_server_hears_of_a_port_only_once_it_is_bound() {
             d.bound(leg);
             // A second answer for the same end changes nothing.
             d.bound(leg);
-            assert_eq!(d.to_server().lines().count(), usize::from(index + 1 == legs.len()), "{command}");
+            assert_eq!(d.server_got().lines().count(), usize::from(index + 1 == legs.len()), "{command}");
         }
     }
 }
@@ -352,8 +352,8 @@ fn sec_26_no_port_is_425_to_this_command_alone() {
     d.client("PASV\r\nNOOP\r\n");
     let id = d.id();
     d.event(Event::PortRefused { id, leg: Leg::Client });
-    assert_eq!(d.to_client(), "425 Cannot open data connection: no port is free, try again later.\n");
-    assert_eq!((d.to_server(), d.deeds()), ("NOOP\n".into(), vec!["bind 1 client".into(), "close 1".into()]));
+    assert_eq!(d.client_got(), "425 Cannot open data connection: no port is free, try again later.\n");
+    assert_eq!((d.server_got(), d.deeds()), ("NOOP\n".into(), vec!["bind 1 client".into(), "close 1".into()]));
 }
 
 #[test]
@@ -363,8 +363,8 @@ fn pasv_with_only_an_ipv6_address_to_announce_is_425() {
     d.client("PASV\r\n");
     let at = ftp_alg::addr::Announced::new("2001:db8::1".parse().unwrap(), 20_001);
     d.event(Event::PortBound { id: d.id(), leg: Leg::Client, at });
-    assert_eq!(d.to_client(), "425 PASV cannot carry an IPv6 address, use EPSV.\n");
-    assert_eq!((d.to_server().as_str(), d.deeds().last().unwrap().as_str()), ("", "close 1"));
+    assert_eq!(d.client_got(), "425 PASV cannot carry an IPv6 address, use EPSV.\n");
+    assert_eq!((d.server_got().as_str(), d.deeds().last().unwrap().as_str()), ("", "close 1"));
 }
 
 #[test]
@@ -397,7 +397,7 @@ fn a_port_lost_before_the_server_answers_is_425() {
     d.client("PASV\r\n");
     d.ended(End::NeverConnected(Leg::Client));
     d.server(OK_227);
-    assert_eq!(d.to_client(), "425 Cannot open data connection.\n");
+    assert_eq!(d.client_got(), "425 Cannot open data connection.\n");
     assert_eq!(d.deeds(), ["bind 1 client"], "neither dialled nor closed again");
 }
 
@@ -407,8 +407,8 @@ fn a_channel_that_ends_before_it_has_a_port_is_425() {
     d.binds = false;
     d.client("PASV\r\nNOOP\r\n");
     d.ended(End::Closed);
-    assert_eq!(d.to_client(), "425 Cannot open data connection: no port is free, try again later.\n");
-    assert_eq!((d.to_server(), d.deeds()), ("NOOP\n".into(), vec!["bind 1 client".into()]));
+    assert_eq!(d.client_got(), "425 Cannot open data connection: no port is free, try again later.\n");
+    assert_eq!((d.server_got(), d.deeds()), ("NOOP\n".into(), vec!["bind 1 client".into()]));
 }
 
 #[test]
@@ -420,7 +420,7 @@ fn a_server_that_cannot_be_reached_for_data_does_not_have_the_client_dialled() {
     d.forget();
     d.client("RETR a\r\n");
     d.server("150 x\r\n425 y\r\n");
-    assert_eq!((d.to_client(), d.deeds()), ("150 x\n425 y\n".into(), vec!["transferred Some(Retr) Some(425)".into()]));
+    assert_eq!((d.client_got(), d.deeds()), ("150 x\n425 y\n".into(), vec!["transferred Some(Retr) Some(425)".into()]));
 }
 
 #[test]
@@ -438,9 +438,9 @@ fn stale_ids_are_ignored() {
     d.channel_ended(old, End::Complete);
     d.event(Event::PortRefused { id: old, leg: Leg::Client });
     d.event(Event::PortBound { id: old, leg: Leg::Client, at: crate::driver::announced(old, Leg::Client) });
-    assert_eq!((d.to_client(), d.to_server(), d.deeds()), (String::new(), String::new(), vec![]));
+    assert_eq!((d.client_got(), d.server_got(), d.deeds()), (String::new(), String::new(), vec![]));
     d.flushed(Leg::Client);
-    assert_eq!(d.to_client(), "226 y\n");
+    assert_eq!(d.client_got(), "226 y\n");
 }
 
 #[test]
