@@ -166,7 +166,7 @@ pub enum Action {
     Transferred(Box<TransferRecord>),
     /// Worth a line in the log.
     Notice(Notice),
-    /// The session is over. Only [`Transferred`](Self::Transferred) may follow, once the channels have ended.
+    /// The session is over. Nothing follows but [`Transferred`](Self::Transferred).
     Close {
         /// Why.
         why: Reason,
