@@ -127,7 +127,7 @@ fn a_transfer_that_ends_with_its_session_is_logged() {
     data.server.expect("123456789");
     session.client.reset();
     data.server.rest();
-    scene.proxy.logs("path=half-done.bin bytes_up=9");
+    scene.proxy.logs("path=\"half-done.bin\" bytes_up=9");
 }
 
 /// Not even a flood of commands that nobody answers takes memory without end.
@@ -200,11 +200,13 @@ fn every_session_and_transfer_has_its_line() {
     let log = scene.proxy.stderr();
     let client = scene.net.client().to_string();
     let transfer = log.lines().find(|line| line.contains("verb=")).unwrap();
-    for part in [&client, "user=alice", "RETR", "path=dir/two words.txt", "bytes_down=5", "code=226", "complete"] {
+    for part in
+        [&client, "user=\"alice\"", "RETR", "path=\"dir/two words.txt\"", "bytes_down=5", "code=226", "complete"]
+    {
         assert!(transfer.contains(part), "{part} in {transfer}");
     }
     let session = log.lines().find(|line| line.contains("transfers=")).unwrap();
-    for part in [&client, "user=alice", "transfers=1"] {
+    for part in [&client, "user=\"alice\"", "transfers=1"] {
         assert!(session.contains(part), "{part} in {session}");
     }
 }
