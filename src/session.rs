@@ -11,8 +11,8 @@
 //! still be told, for the log.
 //!
 //! Commands flow from the client through `held` (they wait while a data channel is set up, or until an upload
-//! is with the server) into [`pending`], replies flow back through [`output`] (a success waits until the
-//! client has the data). In between, [`exchange`] sets data channels up and [`transfer`] follows them.
+//! is with the server) into `pending`, replies flow back through `output` (a success waits until the
+//! client has the data). In between, `exchange` sets data channels up and `transfer` follows them.
 
 mod client;
 pub mod event;
