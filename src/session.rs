@@ -346,8 +346,8 @@ impl Session {
         } else {
             self.timers.stop(Timer::Idle);
         }
-        // Time that passes while we do not read is not the client's.
-        if self.lines.client.is_mid_line() && self.wants_bytes(Leg::Client) {
+        // Never while we do not read: what was read beyond the bound has not been split yet.
+        if self.lines.client.is_mid_line() {
             self.timers.start(Timer::Line, now + self.settings.partial_line);
         } else {
             self.timers.stop(Timer::Line);
