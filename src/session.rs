@@ -11,8 +11,8 @@
 //! still be told, for the log.
 //!
 //! Commands flow from the client through `held` (they wait while a data channel is set up, or until an upload
-//! is with the server) into [`pending`], replies flow back through [`output`] (a success waits until the
-//! client has the data). In between, [`exchange`] sets data channels up and [`transfer`] follows them.
+//! is with the server) into `pending`, replies flow back through `output` (a success waits until the
+//! client has the data). In between, `exchange` sets data channels up and `transfer` follows them.
 
 mod client;
 pub mod event;
@@ -346,8 +346,8 @@ impl Session {
         } else {
             self.timers.stop(Timer::Idle);
         }
-        // Time that passes while we do not read is not the client's.
-        if self.lines.client.is_mid_line() && self.wants_bytes(Leg::Client) {
+        // Never while we do not read: what was read beyond the bound has not been split yet.
+        if self.lines.client.is_mid_line() {
             self.timers.start(Timer::Line, now + self.settings.partial_line);
         } else {
             self.timers.stop(Timer::Line);

@@ -100,14 +100,10 @@ impl Session {
             self.setup_refused(*exchange, code, reply);
         } else if exchange.ended {
             self.send_client(Bytes::from_static(exchange.asked.refusal()));
+        } else if exchange.sent.is_passive() {
+            self.passive_offered(&exchange, reply);
         } else {
-            // The server may have refused a transfer meanwhile, whose channel is the offer again.
-            self.withdraw_offer();
-            if exchange.sent.is_passive() {
-                self.passive_offered(&exchange, reply);
-            } else {
-                self.port_accepted(&exchange);
-            }
+            self.port_accepted(&exchange);
         }
     }
 

@@ -291,6 +291,17 @@ fn the_clients_fin_follows_what_is_queued() {
 }
 
 #[test]
+fn the_clients_fin_waits_for_a_pasv_that_waits_for_its_port() {
+    let mut d = Driver::new(DataMode::Same);
+    d.binds = false;
+    d.client("PASV\r\n");
+    d.event(Event::Eof { leg: Leg::Client });
+    assert_eq!(d.deeds(), ["bind 1 client"]);
+    d.bound(Leg::Client);
+    assert_eq!(d.server_got(), "PASV\n");
+}
+
+#[test]
 fn the_clients_fin_does_not_overtake_an_upload() {
     let mut d = upload();
     d.event(Event::Eof { leg: Leg::Client });
