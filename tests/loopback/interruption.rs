@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::support::scene::Scene;
+use crate::support::script::{Ask, Offer};
 use crate::support::wire::End;
 
 const DONE: &str = "226 Transfer complete.\r\n";
@@ -260,4 +261,40 @@ fn rfc_06_a_reset_right_behind_a_command() {
         assert_eq!(end, End::Reset);
         assert!(seen.is_empty() || seen == b"DELE a\r\n", "{}", seen.escape_ascii());
     }
+}
+
+/// lftp sends ABOR and the next PASV in one go. Servers give one reply to such an ABOR, or two.
+#[test]
+fn rfc_05_pasv_right_behind_abor_is_translated() {
+    let scene = Scene::plain();
+    for replies in
+        ["426 aborted\r\n226 ABOR command successful.\r\n", "226 ABOR command successful.\r\n", "426 aborted\r\n"]
+    {
+        let mut session = scene.session();
+        let mut data = session.transfer("RETR a\r\n");
+        data.server.send("half of it");
+        data.client.expect("half of it");
+        session.client.send("ABOR\r\nPASV\r\n");
+        session.server.expect("ABOR\r\n");
+        data.server.reset();
+        session.server.send(replies);
+        let server = session.server_agrees(Ask::Pasv);
+        session.client.expect(replies);
+        let client = session.client_is_told(Ask::Pasv);
+        let offer = Offer::of(&session, client, server);
+        let mut data = session.begin("RETR b\r\n", offer);
+        data.server.send("another");
+        data.client.expect("another");
+    }
+}
+
+/// Half of `DELE all.bak`: nobody ended it, nobody obeys it.
+#[test]
+fn rfc_06_an_unfinished_line_at_the_end_is_no_command() {
+    let scene = Scene::plain();
+    let mut session = scene.session();
+    session.client.send("NOOP\r\nDELE all");
+    session.client.finish();
+    session.server.expect("NOOP\r\n");
+    session.server.ends_with(End::Fin);
 }
