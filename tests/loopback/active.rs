@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::support::kernel;
-use crate::support::net::Net;
+use crate::support::net::{BLOCK, Net};
 use crate::support::scene::{DATA_PORTS, Scene, Session, Setup};
 use crate::support::script::{Ask, Side, command, commas, extended, tuple};
 use crate::support::wire::{DEADLINE, Dial, Door, End, Wire};
@@ -181,7 +181,7 @@ fn rel_09_a_client_that_refuses_its_data_connection() {
 fn rfc_10_ipv6_clients_of_an_ipv4_server() {
     let net = Net::new();
     let control = SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), net.port_block());
-    let ports = format!("{}-{}", control.port() + 1, control.port() + 8);
+    let ports = format!("{}-{}", control.port() + 1, control.port() + BLOCK - 1);
     let yaml = format!(
         "listeners:\n  - bind: \"{control}\"\n    upstream: \"{}\"\n    client:\n      address_map: \
          [{{ peers: any, announce: local }}]\n      data_ports: {ports}\n",

@@ -366,7 +366,7 @@ fn commands_before_the_banner_wait_for_the_server() {
 /// PASV that is answered by something else holds later commands back for `timeouts.close`, not for ever.
 #[test]
 fn a_pasv_without_an_answer_does_not_block_the_session() {
-    let scene = Scene::with("timeouts: { close: 400ms }");
+    let scene = Scene::with("timeouts: { close: 1s }");
     let mut session = scene.session();
     session.exchange("PASV\r\n", "200 What is that?\r\n");
     session.client.send("NOOP\r\n");

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::support::scene::Scene;
+use crate::support::script::{Ask, Offer};
 use crate::support::wire::End;
 
 const DONE: &str = "226 Transfer complete.\r\n";
@@ -189,8 +190,7 @@ fn rfc_08_an_urgent_abor_reaches_the_server_urgent() {
     session.is_usable();
 }
 
-/// lftp, tnftp and inetutils: Telnet IP and DM, one byte of them urgent, before an ABOR that is not. A server that
-/// does not read urgent data inline must not lose the line feed.
+/// lftp, tnftp and inetutils: Telnet IP and DM, one byte of them urgent, before an ABOR that is not.
 #[test]
 fn rfc_08_the_telnet_synch_of_abor_is_kept() {
     for (first, urgent, last) in
@@ -202,8 +202,9 @@ fn rfc_08_the_telnet_synch_of_abor_is_kept() {
         session.client.send(first);
         session.client.send_urgent(urgent);
         session.client.send(last);
+        // A server that does not read it in its place loses the urgent byte: it had better not be the LF.
         session.server.expect(b"\xff\xf4");
-        assert_eq!(session.server.urgent_byte(), 0xff);
+        assert_eq!(session.server.urgent_byte(), b'\xff');
         session.server.expect(b"\xf2ABOR\r\n");
         session.reply("426 aborted\r\n226 ABOR command successful.\r\n");
         session.is_usable();
@@ -246,4 +247,54 @@ fn rfc_06_a_server_fin_on_control_lets_the_data_arrive() {
     data.server.finish();
     data.client.expect("one two");
     data.client.ends_with(End::Fin);
+}
+
+/// What a client said before it vanished is still passed on, and then the reset.
+#[test]
+fn rfc_06_a_reset_right_behind_a_command() {
+    let scene = Scene::plain();
+    for _ in 0..20 {
+        let mut session = scene.session();
+        session.client.send("DELE a\r\n");
+        session.client.reset();
+        let (seen, end) = session.server.rest();
+        assert_eq!(end, End::Reset);
+        assert!(seen.is_empty() || seen == b"DELE a\r\n", "{}", seen.escape_ascii());
+    }
+}
+
+/// lftp sends ABOR and the next PASV in one go. Servers give one reply to such an ABOR, or two.
+#[test]
+fn rfc_05_pasv_right_behind_abor_is_translated() {
+    let scene = Scene::plain();
+    for replies in
+        ["426 aborted\r\n226 ABOR command successful.\r\n", "226 ABOR command successful.\r\n", "426 aborted\r\n"]
+    {
+        let mut session = scene.session();
+        let mut data = session.transfer("RETR a\r\n");
+        data.server.send("half of it");
+        data.client.expect("half of it");
+        session.client.send("ABOR\r\nPASV\r\n");
+        session.server.expect("ABOR\r\n");
+        data.server.reset();
+        session.server.send(replies);
+        let server = session.server_agrees(Ask::Pasv);
+        session.client.expect(replies);
+        let client = session.client_is_told(Ask::Pasv);
+        let offer = Offer::of(&session, client, server);
+        let mut data = session.begin("RETR b\r\n", offer);
+        data.server.send("another");
+        data.client.expect("another");
+    }
+}
+
+/// Half of `DELE all.bak`: nobody ended it, nobody obeys it.
+#[test]
+fn rfc_06_an_unfinished_line_at_the_end_is_no_command() {
+    let scene = Scene::plain();
+    let mut session = scene.session();
+    session.client.send("NOOP\r\nDELE all");
+    session.client.finish();
+    session.server.expect("NOOP\r\n");
+    session.server.ends_with(End::Fin);
 }

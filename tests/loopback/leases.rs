@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use crate::support::net::Net;
+use crate::support::net::{BLOCK, Net};
 use crate::support::scene::{BANNER, DATA_PORTS, Scene, Session, Setup};
 use crate::support::script::Ask;
 use crate::support::transcript::Transcript;
@@ -225,7 +225,7 @@ fn sec_26_data_arrives_where_control_did() {
     let on_two = yaml.replace(&format!("\"{}\"", net.proxy()), &several);
     let everywhere = Setup::default()
         .yaml(wildcard, &net.server().to_string())
-        .replace(DATA_PORTS, &format!("{}-{}", block + 1, block + 8));
+        .replace(DATA_PORTS, &format!("{}-{}", block + 1, block + BLOCK - 1));
     for (yaml, port) in [(on_two, 2121), (everywhere, block)] {
         let bound = if port == block { wildcard } else { net.proxy() };
         let scene = Scene::start_at(net, &yaml, &[bound]);

@@ -261,3 +261,16 @@ fn rel_24_a_changed_address_is_for_new_transfers() {
     session.server.send(passive_reply(Ask::Pasv, door.addr()));
     assert_eq!(tuple(&session.client.line_starting("227 ")).ip().to_string(), "198.51.100.1");
 }
+
+/// `control-address`: FileZilla and WinSCP read 0.0.0.0 as the address that they are connected to.
+#[test]
+fn rel_24_the_control_address_is_announced_as_zero() {
+    let scene = Scene::start(Setup { announce: "control-address", ..Setup::default() });
+    let mut session = scene.session();
+    session.command("PASV\r\n");
+    let door = Door::open(&session.log, "server data", scene.net.server().ip(), 0);
+    session.server.send(passive_reply(Ask::Pasv, door.addr()));
+    let announced = tuple(&session.client.line_starting("227 Entering Passive Mode (0,0,0,0,"));
+    let _data = Wire::connect(&scene.log, "client data", scene.net.client(), scene.data_addr(announced.port()));
+    door.accept();
+}

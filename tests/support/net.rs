@@ -9,6 +9,9 @@ pub(crate) const PROXY_PORT: u16 = 2121;
 /// The control port of every fake server.
 pub(crate) const SERVER_PORT: u16 = 2100;
 
+/// How many ports [`Net::port_block`] gives.
+pub(crate) const BLOCK: u16 = 6;
+
 /// The addresses of one test: a /28 of its own within 127.0.0.0/8.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Net {
@@ -43,13 +46,14 @@ impl Net {
     }
 
     /// Where tests must share an address (IPv6 has one loopback address only) they differ in the ports: a
-    /// control port that is the caller's alone, below the ephemeral ones, and the eight after it for data.
+    /// control port that is the caller's alone, and [`BLOCK`] − 1 after it for data.
     pub(crate) fn port_block(self) -> u16 {
         static NEXT: AtomicU16 = AtomicU16::new(0);
         let block = NEXT.fetch_add(1, Ordering::Relaxed);
-        assert!(block < 8, "the ports are used up");
-        // 254 processes with 8 blocks of 9 ports: 10,072 to 28,359.
-        10_000 + u16::from(process_octet()) * 72 + block * 9
+        assert!(block < 6, "the ports are used up");
+        // Above the data ports that tests have on addresses of their own, and below the ephemeral ones: 254
+        // processes with 6 blocks make 22,040 to 32,195.
+        22_000 + u16::from(process_octet()) * 40 + block * BLOCK
     }
 
     fn host(self, host: u16) -> IpAddr {
