@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-pub use self::event::{Action, ChannelId, ChannelReport, End, Event, Notice, Reason, TransferRecord};
+pub use self::event::{Action, ChannelId, ChannelReport, End, Event, Lack, Notice, Reason, TransferRecord};
 use self::exchange::Exchange;
 use self::output::Output;
 use self::pending::{Pending, PendingQueue};
@@ -102,6 +102,8 @@ pub struct Session {
     /// The client has sent its first line.
     spoken: bool,
     logged_in: bool,
+    /// The server has welcomed us.
+    greeted: bool,
     /// Urgent data came from the client; the next ABOR, STAT or QUIT carries it on.
     urgent: bool,
     /// EPSV ALL is in force (RFC 2428 §4).
@@ -142,6 +144,7 @@ impl Session {
             user: None,
             spoken: false,
             logged_in: false,
+            greeted: false,
             urgent: false,
             epsv_only: false,
             epsv_refused: false,
@@ -155,6 +158,13 @@ impl Session {
     #[must_use]
     pub fn user(&self) -> Option<&[u8]> {
         self.user.as_deref()
+    }
+
+    /// Whether the server has welcomed us with a 220. One that hangs up or says 421 instead may have banned this
+    /// address, or has no room.
+    #[must_use]
+    pub fn is_greeted(&self) -> bool {
+        self.greeted
     }
 
     /// Whether the shell should read this control connection now. Where it should not, it still watches it
@@ -211,7 +221,7 @@ impl Session {
                 self.close(Reason::ServerUnavailable);
             }
             Event::PortBound { id, leg, at } => self.port_bound(id, leg, at),
-            Event::PortRefused { id, .. } => self.port_refused(id),
+            Event::PortRefused { id, lacks, .. } => self.port_refused(id, lacks),
             Event::ChannelFlushed { id, leg } => self.channels.flushed(id, leg),
             Event::ChannelEnded { id, report } => self.channel_ended(id, report),
             Event::Drain => self.draining = true,
@@ -256,7 +266,7 @@ impl Session {
         match &mut self.exchange {
             Some(exchange) if exchange.id == id => {
                 exchange.ended = true;
-                self.port_refused(id);
+                self.port_refused(id, Lack::Port);
             }
             _ => self.channels.ended(id, report),
         }

@@ -16,7 +16,7 @@ use super::ports::{Lease, LeaseError, LeaseLost};
 use super::socket;
 use crate::addr::{Announced, Leg, PerLeg};
 use crate::nat::policy::DialTarget;
-use crate::session::{ChannelId, ChannelReport, End, Event};
+use crate::session::{ChannelId, ChannelReport, End, Event, Lack};
 
 /// What a session wants of a channel. Dropping the sender closes the channel.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ pub(super) struct ChannelEvent {
 #[derive(Debug)]
 enum What {
     Bound(Leg, Announced),
-    Refused(Leg),
+    Refused(Leg, Lack),
     Flushed(Leg),
     Ended(ChannelReport),
 }
@@ -46,7 +46,7 @@ impl ChannelEvent {
         let id = self.id;
         match self.what {
             What::Bound(leg, at) => Event::PortBound { id, leg, at },
-            What::Refused(leg) => Event::PortRefused { id, leg },
+            What::Refused(leg, lacks) => Event::PortRefused { id, leg, lacks },
             What::Flushed(leg) => Event::ChannelFlushed { id, leg },
             What::Ended(report) => Event::ChannelEnded { id, report },
         }
@@ -56,7 +56,7 @@ impl ChannelEvent {
     pub(super) const fn ended(&self) -> Option<ChannelId> {
         match self.what {
             What::Ended(_) => Some(self.id),
-            What::Bound(..) | What::Refused(_) | What::Flushed(_) => None,
+            What::Bound(..) | What::Refused(..) | What::Flushed(_) => None,
         }
     }
 }
@@ -151,11 +151,11 @@ impl Channel {
     fn stepped(&mut self, leg: Leg, stepped: Stepped) -> Result<(), End> {
         match stepped {
             Stepped::Leased(lease) => match self.announced(leg, lease) {
-                Some((lease, at)) => {
+                Ok((lease, at)) => {
                     self.steps[leg] = Some(accept(lease));
                     self.tell(What::Bound(leg, at));
                 }
-                None => self.tell(What::Refused(leg)),
+                Err(lacks) => self.tell(What::Refused(leg, lacks)),
             },
             Stepped::Accepted(accepted) => {
                 self.streams[leg] = Some(accepted.map_err(|_| End::NeverConnected(leg))?);
@@ -182,10 +182,11 @@ impl Channel {
     }
 
     /// What to tell the peer of a leg that has got a port.
-    fn announced(&self, leg: Leg, lease: Result<Lease, LeaseError>) -> Option<(Lease, Announced)> {
+    fn announced(&self, leg: Leg, lease: Result<Lease, LeaseError>) -> Result<(Lease, Announced), Lack> {
         let listener = &self.shared.config.name;
         let peer = self.endpoints[leg].peer.ip();
-        let lease = lease.inspect_err(|error| tracing::warn!(%listener, %leg, %peer, %error, "no data port")).ok()?;
+        let lease = lease.inspect_err(|error| tracing::warn!(%listener, %leg, %peer, %error, "no data port"))
+            .map_err(|_| Lack::Port)?;
         let map = match leg {
             Leg::Client => &self.shared.config.client.address_map,
             Leg::Server => &self.shared.config.server.address_map,
@@ -194,7 +195,7 @@ impl Channel {
         if at.is_none() {
             tracing::warn!(%listener, %leg, %peer, "the address map has no address for this peer yet");
         }
-        Some((lease, at?))
+        Ok((lease, at.ok_or(Lack::Address)?))
     }
 
     /// Dials an end that has its target, unless the other end still waits for its peer.

@@ -245,9 +245,6 @@ impl Control {
         let received = if read { wire.read(&mut buffer) } else { Received::Nothing };
         match received {
             Received::Bytes { count, urgent } => {
-                if leg == Leg::Server {
-                    self.shared.upstream.greeted();
-                }
                 self.handle(Event::Bytes { leg, data: &buffer[..count], urgent });
             }
             // Asking for the socket's error has taken it: reading finds an end instead.
@@ -313,7 +310,9 @@ impl Control {
             self.act(action);
         }
         self.journal.close(self.session.user(), why);
-        if why == Reason::ServerClosedBeforeGreeting {
+        if self.session.is_greeted() {
+            self.shared.upstream.greeted();
+        } else if matches!(why, Reason::ServerClosedBeforeGreeting | Reason::ServerClosed | Reason::Reset(Leg::Server)) {
             self.shared.upstream.hung_up();
         }
         if why.is_abrupt() {

@@ -133,14 +133,14 @@ impl Connector {
         Ok(last.clone())
     }
 
-    /// The server has sent something.
+    /// The server has welcomed a client.
     pub(super) fn greeted(&self) {
         if self.hang_ups.load(Ordering::Relaxed) != 0 {
             self.hang_ups.store(0, Ordering::Relaxed);
         }
     }
 
-    /// The server has closed a connection without a word.
+    /// The server has closed a connection instead of greeting.
     pub(super) fn hung_up(&self) {
         if self.hang_ups.fetch_add(1, Ordering::Relaxed) + 1 == SUSPICIOUS {
             tracing::error!(

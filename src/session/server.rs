@@ -257,6 +257,7 @@ impl Session {
                 Route::Final => {}
                 _ => self.transfer_not_held(id, code, started),
             },
+            Pending::Greeting => self.greeted = code.is_success(),
             Pending::Mode(letter) if code.is_success() => self.stream_mode = letter == b'S',
             Pending::EpsvAll if code.is_success() => self.epsv_only = true,
             Pending::Rein if code.is_success() => {

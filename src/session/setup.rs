@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::Session;
-use super::event::{Action, ChannelId, Notice};
+use super::event::{Action, ChannelId, Lack, Notice};
 use super::exchange::{Collected, Exchange, Setup};
 use super::pending::Pending;
 use super::timer::Timer;
@@ -12,6 +12,7 @@ use crate::addr::{Announced, Family, Leg};
 use crate::ftp::reply::{Code, extended, passive, write_227, write_229};
 use crate::nat::policy::DialTarget;
 
+const NO_ADDRESS: &str = "425 Cannot open data connection: its public address is not known yet, try again later.\r\n";
 const NO_PORT: &str = "425 Cannot open data connection: no port is free, try again later.\r\n";
 const PORT_OK: &str = "200 PORT command successful.\r\n";
 
@@ -65,9 +66,12 @@ impl Session {
         }
     }
 
-    pub(super) fn port_refused(&mut self, id: ChannelId) {
+    pub(super) fn port_refused(&mut self, id: ChannelId, lacks: Lack) {
         if self.exchange.as_ref().is_some_and(|exchange| exchange.id == id && !exchange.is_bound()) {
-            self.abandon_exchange(NO_PORT);
+            self.abandon_exchange(match lacks {
+                Lack::Port => NO_PORT,
+                Lack::Address => NO_ADDRESS,
+            });
         }
     }
 

@@ -81,6 +81,37 @@ fn rel_10_a_server_that_closes_before_its_banner() {
     scene.proxy.logs("ban");
 }
 
+/// vsftpd's `max_per_ip`: to the server, everybody is one client.
+#[test]
+fn a_server_that_turns_everybody_away_is_logged_with_the_remedy() {
+    let scene = Scene::plain();
+    for _ in 0..3 {
+        let mut session = scene.silent_session(scene.net.client());
+        session.server.send("421 There are too many connections from your internet address.\r\n");
+        session.server.finish();
+        session.client.line_starting("421 There are too many");
+        session.client.end();
+    }
+    scene.proxy.logs("seems to ban this proxy's address");
+}
+
+/// A server that greets in between is only busy.
+#[test]
+fn a_server_that_hangs_up_now_and_then_is_not_accused() {
+    let scene = Scene::plain();
+    for round in 0..4 {
+        if round == 2 {
+            drop(scene.session());
+            scene.proxy.logs("outcome=closed by the client");
+        }
+        let mut session = scene.silent_session(scene.net.client());
+        session.server.finish();
+        session.client.line_starting("421 ");
+        session.client.end();
+    }
+    assert!(!scene.proxy.stderr().contains("seems to ban"), "{}", scene.proxy.stderr());
+}
+
 #[test]
 fn rel_09_a_black_holed_data_port_is_given_up_in_time() {
     let scene = Scene::with("timeouts: { connect_server: 600ms }");

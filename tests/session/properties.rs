@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ftp_alg::addr::{Leg, PerLeg};
 use ftp_alg::nat::DataMode;
-use ftp_alg::session::{Action, ChannelId, ChannelReport, End, Event, Session};
+use ftp_alg::session::{Action, ChannelId, ChannelReport, End, Event, Lack, Session};
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -250,7 +250,7 @@ impl Shell {
             }
             Step::Refused => {
                 if let Some((id, leg)) = self.binding.pop() {
-                    self.session.handle(Event::PortRefused { id, leg }, now);
+                    self.session.handle(Event::PortRefused { id, leg, lacks: Lack::Port }, now);
                 }
             }
             Step::Flushed(n, leg) => {
@@ -268,7 +268,7 @@ impl Shell {
                 if !self.open.contains_key(&id) {
                     let before = self.sent.clone();
                     self.session.handle(Event::ChannelFlushed { id, leg: Leg::Client }, now);
-                    self.session.handle(Event::PortRefused { id, leg: Leg::Client }, now);
+                    self.session.handle(Event::PortRefused { id, leg: Leg::Client, lacks: Lack::Port }, now);
                     self.drain();
                     assert_eq!(self.sent, before, "a stale id does nothing");
                 }

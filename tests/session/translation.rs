@@ -2,7 +2,7 @@
 
 use ftp_alg::addr::Leg;
 use ftp_alg::nat::DataMode::{self, Active, Passive, Same};
-use ftp_alg::session::{End, Event, Notice};
+use ftp_alg::session::{End, Event, Lack, Notice};
 
 use crate::driver::Driver;
 
@@ -351,9 +351,22 @@ fn sec_26_no_port_is_425_to_this_command_alone() {
     d.binds = false;
     d.client("PASV\r\nNOOP\r\n");
     let id = d.id();
-    d.event(Event::PortRefused { id, leg: Leg::Client });
+    d.event(Event::PortRefused { id, leg: Leg::Client, lacks: Lack::Port });
     assert_eq!(d.client_got(), "425 Cannot open data connection: no port is free, try again later.\n");
     assert_eq!((d.server_got(), d.deeds()), ("NOOP\n".into(), vec!["bind 1 client".into(), "close 1".into()]));
+}
+
+#[test]
+fn an_address_that_is_not_known_yet_is_425() {
+    let mut d = Driver::new(Same);
+    d.binds = false;
+    d.client("PASV\r\n");
+    let id = d.id();
+    d.event(Event::PortRefused { id, leg: Leg::Client, lacks: Lack::Address });
+    assert_eq!(
+        d.client_got(),
+        "425 Cannot open data connection: its public address is not known yet, try again later.\n"
+    );
 }
 
 #[test]
@@ -436,7 +449,7 @@ fn stale_ids_are_ignored() {
     d.forget();
     d.event(Event::ChannelFlushed { id: old, leg: Leg::Client });
     d.channel_ended(old, End::Complete);
-    d.event(Event::PortRefused { id: old, leg: Leg::Client });
+    d.event(Event::PortRefused { id: old, leg: Leg::Client, lacks: Lack::Port });
     d.event(Event::PortBound { id: old, leg: Leg::Client, at: crate::driver::announced(old, Leg::Client) });
     assert_eq!((d.client_got(), d.server_got(), d.deeds()), (String::new(), String::new(), vec![]));
     d.flushed(Leg::Client);
