@@ -8,6 +8,7 @@ pub mod accept;
 mod channel;
 mod control;
 pub mod copy;
+pub(crate) mod descriptors;
 mod journal;
 mod listener;
 pub mod ports;
