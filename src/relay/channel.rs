@@ -185,7 +185,8 @@ impl Channel {
     fn announced(&self, leg: Leg, lease: Result<Lease, LeaseError>) -> Result<(Lease, Announced), Lack> {
         let listener = &self.shared.config.name;
         let peer = self.endpoints[leg].peer.ip();
-        let lease = lease.inspect_err(|error| tracing::warn!(%listener, %leg, %peer, %error, "no data port"))
+        let lease = lease
+            .inspect_err(|error| tracing::warn!(%listener, %leg, %peer, %error, "no data port"))
             .map_err(|_| Lack::Port)?;
         let map = match leg {
             Leg::Client => &self.shared.config.client.address_map,

@@ -312,7 +312,8 @@ impl Control {
         self.journal.close(self.session.user(), why);
         if self.session.is_greeted() {
             self.shared.upstream.greeted();
-        } else if matches!(why, Reason::ServerClosedBeforeGreeting | Reason::ServerClosed | Reason::Reset(Leg::Server)) {
+        } else if matches!(why, Reason::ServerClosedBeforeGreeting | Reason::ServerClosed | Reason::Reset(Leg::Server))
+        {
             self.shared.upstream.hung_up();
         }
         if why.is_abrupt() {
