@@ -111,6 +111,24 @@ fn rel_04_a_slow_reader_gets_every_byte() {
     session.client.expect(DONE);
 }
 
+/// Also one that had closed its own direction at the start: our close comes while bytes are still on their way.
+#[test]
+fn rel_04_a_slow_reader_that_closed_early_gets_every_byte() {
+    let scene = Scene::plain();
+    let mut session = scene.session();
+    let offer = session.pasv();
+    session.exchange("RETR a\r\n", "150 Opening\r\n");
+    let mut data = offer.connect_slow_client();
+    data.client.finish();
+    data.server.ends_with(End::Fin);
+    let count = 1 << 20;
+    data.server.sends_bulk(count).join().unwrap().unwrap();
+    drop(data.server);
+    session.reply(DONE);
+    data.client.expect_bulk(count);
+    data.client.ends_with(End::Fin);
+}
+
 /// Closing one direction leaves the other open.
 #[test]
 fn rel_05_half_close() {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::support::kernel::rss_kib;
-use crate::support::scene::{BANNER, Scene};
+use crate::support::scene::{BANNER, Scene, Session};
 use crate::support::wire::{End, Wire};
 
 /// A browser that is made to speak to us gets nothing back that it could take for a page.
@@ -139,9 +139,10 @@ fn sec_06_a_flood_of_commands_is_bounded() {
     session.client.send("PASV\r\n");
     session.server.expect("PASV\r\n");
     // Everything behind a PASV is held; past the bound the client is not read any more.
-    let sender = session.client.sends_bulk_of(b"NOOP\r\n", 16 << 20);
+    let sender = session.client.sends_bulk_of(b"NOOP\r\n", 200 << 20);
     std::thread::sleep(Duration::from_millis(500));
     let after = rss_kib(scene.proxy.pid());
+    assert!(!sender.is_finished(), "somebody took it all");
     assert!(after < before + 2048, "{before} KiB before, {after} KiB after");
     // The reset is seen although nothing is read.
     session.client.reset();
@@ -169,10 +170,27 @@ fn idle_connections_delay_nobody() {
 #[test]
 fn sec_10_a_client_that_does_not_read_costs_no_memory() {
     let scene = Scene::plain();
-    let mut session = scene.session();
-    let before = rss_kib(scene.proxy.pid());
+    let client = Wire::connect_slow(&scene.log, "client", scene.net.client(), scene.net.proxy());
+    let mut session = Session { client, server: scene.server.accept(), log: scene.log.clone() };
+    session.reply(BANNER);
     session.command("STAT\r\n");
-    let sender = session.server.sends_bulk_of(b"211-and so on and so on\r\n", 200 << 20);
+    takes_no_memory(&scene, session, b"211-and so on and so on\r\n");
+}
+
+/// Nor do those that must wait for a transfer.
+#[test]
+fn sec_10_replies_behind_a_held_one_cost_no_memory() {
+    let scene = Scene::plain();
+    let mut session = scene.session();
+    let _data = session.transfer("RETR a\r\n");
+    session.server.send("226 Transfer complete.\r\n");
+    takes_no_memory(&scene, session, b"200 and so on and so on\r\n");
+}
+
+#[track_caller]
+fn takes_no_memory(scene: &Scene, session: Session, line: &[u8]) {
+    let before = rss_kib(scene.proxy.pid());
+    let sender = session.server.sends_bulk_of(line, 200 << 20);
     std::thread::sleep(Duration::from_millis(700));
     let after = rss_kib(scene.proxy.pid());
     assert!(!sender.is_finished(), "somebody took it all");

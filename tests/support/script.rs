@@ -89,8 +89,7 @@ impl Offer {
     pub(crate) fn connect_slow_client(self) -> Data {
         let Self { client, server, log } = self;
         let Side::Dials { from, to } = client else { panic!("the client waits") };
-        let dial = Dial { from, to, receive_buffer: Some(16 * 1024) };
-        let client = Wire::dial(&log, "client data", dial).expect("a port of ours");
+        let client = Wire::connect_slow(&log, "client data", from, to);
         Data { client, server: complete(start(&log, "server data", server)) }
     }
 

@@ -47,7 +47,19 @@ pub(crate) struct Dial {
 impl Wire {
     #[track_caller]
     pub(crate) fn connect(log: &Transcript, name: &str, from: IpAddr, to: SocketAddr) -> Self {
-        Self::dial(log, name, Dial { from, to, receive_buffer: None })
+        Self::connect_as(log, name, Dial { from, to, receive_buffer: None })
+    }
+
+    /// A reader that takes in little before it is asked for it.
+    #[track_caller]
+    pub(crate) fn connect_slow(log: &Transcript, name: &str, from: IpAddr, to: SocketAddr) -> Self {
+        Self::connect_as(log, name, Dial { from, to, receive_buffer: Some(16 * 1024) })
+    }
+
+    #[track_caller]
+    fn connect_as(log: &Transcript, name: &str, dial: Dial) -> Self {
+        let Dial { from, to, .. } = dial;
+        Self::dial(log, name, dial)
             .unwrap_or_else(|error| log.fail(&format!("{name}: cannot connect from {from} to {to}: {error}")))
     }
 
@@ -228,12 +240,13 @@ impl Wire {
         self.sends_bulk_of(&pattern(), count)
     }
 
-    /// The same with a pattern of the caller's.
+    /// The same with a pattern of the caller's, as many of them as fit.
     pub(crate) fn sends_bulk_of(&self, pattern: &[u8], count: usize) -> JoinHandle<io::Result<()>> {
         self.log.note(&self.name, &format!("begins to send {count} bytes"));
         let mut stream = self.stream.try_clone().expect("a second handle");
         stream.set_write_timeout(Some(2 * DEADLINE)).expect("a socket option");
-        let pattern = pattern.to_vec();
+        // Small patterns are written many at a time: a slow sender would prove nothing.
+        let pattern = pattern.repeat(65_536_usize.div_ceil(pattern.len()));
         std::thread::spawn(move || {
             let mut left = count;
             while left > 0 {
