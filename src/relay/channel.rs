@@ -15,6 +15,7 @@ use super::copy::{CopyEnd, Flushed, Moved, copy_counted};
 use super::ports::{Lease, LeaseError, LeaseLost};
 use super::socket;
 use crate::addr::{Announced, Leg, PerLeg};
+use crate::config::{FTP_DATA, SourcePort};
 use crate::nat::policy::DialTarget;
 use crate::session::{ChannelId, ChannelReport, End, Event, Lack};
 
@@ -214,12 +215,16 @@ impl Channel {
         let source = self.endpoints[leg].local.ip();
         let timeouts = self.shared.config.timeouts;
         let (target, client, server) = (target.addr(), timeouts.connect_client, timeouts.connect_server);
+        let source_port = self.shared.config.source_port;
         Box::pin(async move {
-            Stepped::Dialled(match leg {
+            Stepped::Dialled(match (leg, source_port) {
                 // commons-net compares the data connection's address with the control connection's.
-                Leg::Client => socket::connect(target, Some(source), client).await,
+                (Leg::Client, SourcePort::Any) => socket::connect(target, Some(source), client).await,
+                (Leg::Client, SourcePort::FtpData) => {
+                    socket::connect_from_port(target, (source, FTP_DATA).into(), client).await
+                }
                 // So does IIS.
-                Leg::Server => socket::connect_same_source(target, source, server).await,
+                (Leg::Server, _) => socket::connect_same_source(target, source, server).await,
             })
         })
     }

@@ -121,14 +121,55 @@ pub fn end_well(stream: &TcpStream) -> io::Result<()> {
 /// # Errors
 /// Those of `bind(2)` and `connect(2)`; [`io::ErrorKind::TimedOut`] after `timeout`.
 pub async fn connect(target: SocketAddr, source: Option<IpAddr>, timeout: Duration) -> io::Result<TcpStream> {
-    let socket = if target.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    socket.set_zero_linger()?;
+    let socket = new_outgoing(target)?;
     if let Some(source) = source {
         // Without this option, bind takes a port away from every other target as well.
         setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
         socket.bind(source_address(source, target))?;
     }
     tokio::time::timeout(timeout, socket.connect(target)).await.map_err(|_| io::ErrorKind::TimedOut)?
+}
+
+/// As [`connect`], from a port of our choice, on which any number of connections to other targets may exist. If
+/// there is one to this very target (it may be in TIME_WAIT), or a listener on the port, any other port is used.
+///
+/// # Errors
+/// As [`connect`]; [`io::ErrorKind::PermissionDenied`] for a port below 1024 without CAP_NET_BIND_SERVICE.
+pub async fn connect_from_port(target: SocketAddr, source: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
+    let from_port = async {
+        let socket = new_outgoing(target)?;
+        socket.set_reuseaddr(true)?;
+        let mut from = source_address(source.ip(), target);
+        from.set_port(source.port());
+        socket.bind(from)?;
+        tokio::time::timeout(timeout, socket.connect(target)).await.map_err(|_| io::ErrorKind::TimedOut)?
+    };
+    match from_port.await {
+        Err(error) if matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable) => {
+            tracing::info!(%target, port = source.port(), %error, "source port not to be had, using another");
+            connect(target, Some(source.ip()), timeout).await
+        }
+        outcome => outcome,
+    }
+}
+
+/// Whether this process may connect from a port on an address.
+///
+/// # Errors
+/// It may not.
+pub(crate) fn check_source(source: SocketAddr) -> io::Result<()> {
+    let socket = Socket::new(Domain::for_address(source), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    match socket.bind(&source.into()) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn new_outgoing(target: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if target.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_zero_linger()?;
+    Ok(socket)
 }
 
 /// `source` with any port, in the family of `target`. A link-local address is only valid with its interface, which
@@ -211,6 +252,21 @@ mod tests {
         let (listener, addr) = listener("127.0.0.1");
         let ours = connect(addr, None, SOON).await.unwrap();
         (ours, listener.accept().await.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn connections_to_many_clients_come_from_one_port_and_a_second_to_one_client_from_another() {
+        let source: SocketAddr = "127.0.0.2:2020".parse().unwrap();
+        let (_first, at_first) = listener("127.0.0.3");
+        let (_second, at_second) = listener("127.0.0.4");
+        let connect = async |target| connect_from_port(target, source, SOON).await.unwrap();
+        let first = connect(at_first).await;
+        let second = connect(at_second).await;
+        assert_eq!((first.local_addr().unwrap(), second.local_addr().unwrap()), (source, source));
+        // The same two addresses and ports cannot have a second connection.
+        let again = connect(at_first).await;
+        assert_eq!(again.local_addr().unwrap().ip(), source.ip());
+        assert_ne!(again.local_addr().unwrap().port(), source.port());
     }
 
     #[tokio::test]

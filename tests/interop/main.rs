@@ -85,6 +85,22 @@ fn data_mode_active() {
     }
 }
 
+/// Clients whose firewall admits data connections from the port of ftp-data alone, as RFC 959 has them.
+#[test]
+fn active_mode_from_port_20() {
+    let net = Net::new(PROXY);
+    let server = Server::start(&net, Kind::Vsftpd);
+    let proxy = proxy::from_port_20(&net);
+    net.nft(
+        Host::Client,
+        "table inet firewall { chain input { type filter hook input priority filter; policy drop; iifname lo accept; \
+         ct state established,related accept; meta l4proto icmpv6 accept; tcp sport 20 accept; } }",
+    );
+    let active: Vec<Cell> =
+        SOME_CELLS.into_iter().filter(|cell| [Mode::PORT, Mode::EPRT].contains(&cell.mode)).collect();
+    run_cells(&net, &server, &proxy, &active, 4);
+}
+
 /// The second layout: the proxy on the server's own machine, with deploy/same-host.nft. The servers' anti-bounce rules
 /// hold for either way to reach them.
 #[test]

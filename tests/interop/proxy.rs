@@ -7,6 +7,15 @@ use crate::process::Daemon;
 
 /// On a machine of its own, to which the elastic IP leads.
 pub fn in_front_of_server(net: &Net, data_mode: &str) -> Daemon {
+    in_front(net, data_mode, "any")
+}
+
+/// The same, with data connections to clients that come from port 20.
+pub fn from_port_20(net: &Net) -> Daemon {
+    in_front(net, "same", "20")
+}
+
+fn in_front(net: &Net, data_mode: &str, source_port: &str) -> Daemon {
     let config = format!(
         r#"
 listeners:
@@ -17,6 +26,7 @@ listeners:
       address_map:
         - {{ peers: any, announce: 203.0.113.10 }}
       data_ports: 20000-20020
+      source_port: {source_port}
     server:
       data_mode: {data_mode}
 "#
