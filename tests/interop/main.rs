@@ -93,8 +93,17 @@ fn active_mode_from_port_20() {
     let proxy = proxy::from_port_20(&net);
     net.nft(
         Host::Client,
-        "table inet firewall { chain input { type filter hook input priority filter; policy drop; iifname lo accept; \
-         ct state established,related accept; meta l4proto icmpv6 accept; tcp sport 20 accept; } }",
+        r#"
+table inet firewall {
+  chain input {
+    type filter hook input priority filter; policy drop;
+    iifname "lo" accept
+    ct state established,related accept
+    meta l4proto ipv6-icmp accept
+    tcp sport 20 accept
+  }
+}
+"#,
     );
     let active: Vec<Cell> =
         SOME_CELLS.into_iter().filter(|cell| [Mode::PORT, Mode::EPRT].contains(&cell.mode)).collect();
