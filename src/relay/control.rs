@@ -171,8 +171,10 @@ impl Control {
             {
                 sleep.as_mut().reset(at.into());
             }
-            let read_client = self.session.wants_bytes(Leg::Client) && self.has_room(Leg::Server);
-            let read_server = self.session.wants_bytes(Leg::Server) && self.has_room(Leg::Client);
+            // Some commands are answered here: a client that reads no answers may send no more of them.
+            let has_room = self.has_room(Leg::Client);
+            let read_client = self.session.wants_bytes(Leg::Client) && has_room && self.has_room(Leg::Server);
+            let read_server = self.session.wants_bytes(Leg::Server) && has_room;
             let woken = tokio::select! {
                 ready = self.client.ready(read_client) => Woken::Leg(Leg::Client, ready, read_client),
                 ready = ready_if_there(self.server.as_mut(), read_server) => Woken::Leg(Leg::Server, ready, read_server),
@@ -182,7 +184,12 @@ impl Control {
                 () = shared.stop.cancelled(), if !draining => Woken::Drain,
             };
             match woken {
-                Woken::Leg(leg, Ok(()), read) => self.serve_leg(leg, read),
+                Woken::Leg(leg, Ok(()), read) => {
+                    self.serve_leg(leg, read);
+                    // A peer that sends faster than we read never makes us wait: the other sessions of this thread,
+                    // and its timers, want their turn.
+                    tokio::task::coop::consume_budget().await;
+                }
                 Woken::Leg(leg, Err(_), _) => self.handle(Event::Reset { leg }),
                 Woken::Channel(event) => self.channel_event(event),
                 Woken::Connected(connected) => {
