@@ -203,6 +203,8 @@ impl Control {
                 }
             }
         };
+        // It would keep its place among those that connect for as long as the farewell takes.
+        drop(connecting);
         Box::pin(self.end(why)).await;
     }
 
@@ -237,6 +239,10 @@ impl Control {
             }
             Err(error) => {
                 self.journal.upstream_failed(&self.shared.upstream, &error);
+                // It was accepted, and reset before we came to look at it.
+                if matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected) {
+                    self.shared.upstream.hung_up();
+                }
                 self.handle(Event::ServerFailed);
             }
         }
