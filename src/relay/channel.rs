@@ -68,6 +68,17 @@ pub(super) fn open(
     shared: &Arc<Shared>,
     events: UnboundedSender<ChannelEvent>,
 ) -> UnboundedSender<Order> {
+    let (channel, orders, inbox) = new(id, endpoints, shared, events);
+    shared.tasks.spawn(channel.run(inbox));
+    orders
+}
+
+fn new(
+    id: ChannelId,
+    endpoints: Endpoints,
+    shared: &Arc<Shared>,
+    events: UnboundedSender<ChannelEvent>,
+) -> (Channel, UnboundedSender<Order>, UnboundedReceiver<Order>) {
     let (orders, inbox) = unbounded_channel();
     let channel = Channel {
         id,
@@ -77,9 +88,9 @@ pub(super) fn open(
         steps: PerLeg::default(),
         targets: PerLeg::default(),
         streams: PerLeg::default(),
+        report: ChannelReport { end: End::Closed, up: 0, down: 0 },
     };
-    shared.tasks.spawn(channel.run(inbox));
-    orders
+    (channel, orders, inbox)
 }
 
 /// Something that one end waits for.
@@ -100,11 +111,23 @@ struct Channel {
     /// Where an end will be dialled once the other end has its peer.
     targets: PerLeg<Option<DialTarget>>,
     streams: PerLeg<Option<TcpStream>>,
+    /// What the session is told at the end.
+    report: ChannelReport,
+}
+
+/// A session waits for the end of each of its channels, so it hears of that of a panic, too.
+impl Drop for Channel {
+    fn drop(&mut self) {
+        // What is left of the ends goes before the session hears of the end.
+        self.steps = PerLeg::default();
+        self.streams = PerLeg::default();
+        self.tell(What::Ended(self.report));
+    }
 }
 
 impl Channel {
     async fn run(mut self, mut orders: UnboundedReceiver<Order>) {
-        let report = match self.connect(&mut orders).await {
+        self.report = match self.connect(&mut orders).await {
             Ok((client, server)) => {
                 let (id, events, idle) = (self.id, self.events.clone(), self.shared.config.timeouts.data_idle);
                 let flushed = |leg| tell(&events, id, What::Flushed(leg));
@@ -112,10 +135,6 @@ impl Channel {
             }
             Err(end) => ChannelReport { end, up: 0, down: 0 },
         };
-        // What is left of the ends goes before the session hears of the end.
-        self.steps = PerLeg::default();
-        self.streams = PerLeg::default();
-        self.tell(What::Ended(report));
     }
 
     fn tell(&self, what: What) {
@@ -268,4 +287,31 @@ fn accept(mut lease: Lease) -> Step {
 /// Returns once the session has let go of the channel.
 async fn closed(orders: &mut UnboundedReceiver<Order>) {
     while orders.recv().await.is_some() {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, DataPorts};
+    use crate::relay::control::Endpoint;
+    use crate::relay::ports::PortRegistry;
+
+    #[tokio::test]
+    async fn rel_28_a_session_hears_of_the_end_of_a_task_that_never_came_to_it() {
+        let yaml = "listeners: [{ bind: \"127.0.0.1:2121\", upstream: \"127.0.0.2:21\", client: { address_map: \
+                    [{ peers: any, announce: local }], data_ports: 20000 } }]";
+        let config = Arc::new(Config::parse(yaml, "test.yaml").unwrap());
+        let registry = PortRegistry::bind(&[]).unwrap();
+        let pool = || registry.pool(&[], &DataPorts::Any);
+        let ports = PerLeg { client: pool(), server: pool() };
+        let shared = Shared::new(&config.listeners[0], &config, ports, Default::default());
+        let at = Endpoint { peer: "127.0.0.1:1".parse().unwrap(), local: "127.0.0.1:2".parse().unwrap() };
+        let (events, mut mailbox) = unbounded_channel();
+        let (channel, _orders, inbox) = new(ChannelId(7), Endpoints { client: at, server: at }, &shared, events);
+        // What becomes of a task that panics.
+        drop(channel.run(inbox));
+        let event = mailbox.recv().await.unwrap();
+        assert_eq!(event.ended(), Some(ChannelId(7)));
+        assert!(mailbox.recv().await.is_none(), "nothing follows");
+    }
 }

@@ -30,8 +30,8 @@ pub(super) struct Endpoint {
 /// The addresses of both.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Endpoints {
-    client: Endpoint,
-    server: Endpoint,
+    pub(super) client: Endpoint,
+    pub(super) server: Endpoint,
 }
 
 impl Index<Leg> for Endpoints {
