@@ -181,10 +181,7 @@ impl Channel {
                 self.dial_if_due(leg.other());
             }
             Stepped::Dialled(dialled) => {
-                let stream = dialled.map_err(|error| {
-                    tracing::debug!(%leg, %error, "data connection failed");
-                    End::DialFailed(leg)
-                })?;
+                let stream = dialled.map_err(|error| self.dial_failed(leg, &error))?;
                 socket::prepare_data(&stream).map_err(|_| End::Reset(leg))?;
                 self.streams[leg] = Some(stream);
                 self.dial_if_due(leg.other());
@@ -225,6 +222,17 @@ impl Channel {
         if let Some(target) = self.targets[leg] {
             self.steps[leg] = Some(self.dial(leg, target));
         }
+    }
+
+    /// A client that cannot be reached has set itself up so; a server that cannot be is for the operator to know.
+    fn dial_failed(&self, leg: Leg, error: &io::Error) -> End {
+        let (listener, client) = (&self.shared.config.name, self.endpoints.client.peer);
+        let target = self.targets[leg].map_or_else(String::new, |target| target.addr().to_string());
+        match leg {
+            Leg::Client => tracing::debug!(%listener, %client, target, %error, "cannot open a data connection"),
+            Leg::Server => tracing::warn!(%listener, %client, target, %error, "cannot open a data connection"),
+        }
+        End::DialFailed(leg)
     }
 
     fn dial(&self, leg: Leg, target: DialTarget) -> Step {

@@ -130,6 +130,10 @@ fn rel_09_a_black_holed_data_port_is_given_up_in_time() {
     session.client.expect("150 Opening\r\n");
     session.reply("425 Cannot open data connection.\r\n");
     session.is_usable();
+    scene.proxy.logs("cannot open a data connection");
+    let lines = scene.proxy.stderr();
+    let warned = |line: &str| line.contains(" WARN ") && line.contains(&hole.addr.to_string());
+    assert!(lines.lines().any(warned), "{lines}");
 }
 
 /// Connects to the server are paced; nobody is turned away for it.
