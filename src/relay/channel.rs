@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -238,7 +239,8 @@ impl Channel {
     fn dial(&self, leg: Leg, target: DialTarget) -> Step {
         let source = self.endpoints[leg].local.ip();
         let timeouts = self.shared.config.timeouts;
-        let (target, client, server) = (target.addr(), timeouts.connect_client, timeouts.connect_server);
+        let target = on_interface_of(self.endpoints[leg].peer, target.addr());
+        let (client, server) = (timeouts.connect_client, timeouts.connect_server);
         Box::pin(async move {
             Stepped::Dialled(match leg {
                 // commons-net compares the data connection's address with the control connection's.
@@ -247,6 +249,17 @@ impl Channel {
                 Leg::Server => socket::connect_same_source(target, source, server).await,
             })
         })
+    }
+}
+
+/// A link-local address means nothing without its interface, which is that of the control connection.
+fn on_interface_of(control: SocketAddr, target: SocketAddr) -> SocketAddr {
+    match (control, target) {
+        (SocketAddr::V6(control), SocketAddr::V6(mut target)) if target.ip() == control.ip() => {
+            target.set_scope_id(control.scope_id());
+            target.into()
+        }
+        _ => target,
     }
 }
 
@@ -321,5 +334,12 @@ mod tests {
         let event = mailbox.recv().await.unwrap();
         assert_eq!(event.ended(), Some(ChannelId(7)));
         assert!(mailbox.recv().await.is_none(), "nothing follows");
+    }
+
+    #[test]
+    fn a_link_local_peer_is_dialled_on_its_interface() {
+        let dial = |control: &str, target: &str| on_interface_of(control.parse().unwrap(), target.parse().unwrap());
+        assert_eq!(dial("[fe80::1%7]:21", "[fe80::1]:2000"), "[fe80::1%7]:2000".parse().unwrap());
+        assert_eq!(dial("192.0.2.1:21", "192.0.2.1:2000"), "192.0.2.1:2000".parse().unwrap());
     }
 }
