@@ -78,7 +78,13 @@ pub enum RunError {
 pub async fn run(config: Config) -> Result<(), RunError> {
     let mut signals = Signals::install().map_err(RunError::Signals)?;
     let names = discover::names(&config);
-    discover::resolve(&names).await;
+    tokio::select! {
+        () = discover::resolve(&names) => {}
+        () = signals.next() => {
+            tracing::info!("stopping before anything was served");
+            return Ok(());
+        }
+    }
     let proxy = Proxy::start(config)?;
     tokio::spawn(discover::refresh(names));
     signals.next().await;
