@@ -245,7 +245,7 @@ fn floods_delay_nobody() {
     let start = Instant::now();
     let mut other = scene.session_from(scene.net.stranger());
     other.is_usable();
-    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
     for (session, sender) in flooding {
         session.client.reset();
         assert!(sender.join().unwrap().is_err());
