@@ -33,7 +33,8 @@ pub fn names(config: &Config) -> Vec<Arc<ResolvedName>> {
 /// boot the network may come after us. All at once: a name whose server is silent does not keep the others waiting.
 pub async fn resolve(names: &[Arc<ResolvedName>]) {
     let mut look_ups = JoinSet::new();
-    for name in names.iter().cloned() {
+    for name in names {
+        let name = Arc::clone(name);
         look_ups.spawn(async move { look_up(&name).await });
     }
     while look_ups.join_next().await.is_some() {}

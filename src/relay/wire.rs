@@ -312,7 +312,8 @@ mod tests {
         wire.ready(true).await.unwrap();
         {
             let mut drain = pin!(wire.drain());
-            poll_fn(|cx| Poll::Ready(assert!(drain.as_mut().poll(cx).is_pending()))).await;
+            let first = poll_fn(|cx| Poll::Ready(drain.as_mut().poll(cx))).await;
+            assert!(first.is_pending());
         }
         assert!(matches!(wire.read(&mut [0; 1]), Received::Bytes { .. }), "one poll has read everything");
     }
