@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::socket;
 use crate::config::{Config, Listener, Upstream};
 
-/// Control connections to one server that may be under way at once: half of IIS' listen backlog of 60, which
+/// Control connections that a listener may have under way to its server at once: half of IIS' listen backlog of 60, which
 /// others use as well.
 const MAX_UNDER_WAY: usize = 30;
 
