@@ -79,7 +79,13 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let mut signals = Signals::install().map_err(RunError::Signals)?;
     descriptors::raise_limit();
     let names = discover::names(&config);
-    discover::resolve(&names).await;
+    tokio::select! {
+        () = discover::resolve(&names) => {}
+        () = signals.next() => {
+            tracing::info!("stopping before anything was served");
+            return Ok(());
+        }
+    }
     let proxy = Proxy::start(config)?;
     tokio::spawn(discover::refresh(names));
     signals.next().await;

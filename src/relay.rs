@@ -1,8 +1,8 @@
 //! The shell: sockets, tasks and copying, on tokio. It decides nothing about FTP.
 //!
 //! One task accepts on each address ([`listener`]), one task drives each [`Session`](crate::session::Session)
-//! ([`control`]), one task carries each data channel ([`channel`]). They share what is in [`Shared`], and
-//! nothing that needs a lock across an await.
+//! ([`control`]), one task carries each data channel ([`channel`]). They share what is in [`Shared`], where they
+//! wait for each other only for a data port and for their turn to connect to the server.
 
 pub mod accept;
 mod channel;
@@ -44,6 +44,24 @@ struct Shared {
     stop: CancellationToken,
 }
 
+impl Shared {
+    fn new(
+        listener: &Listener,
+        config: &Arc<Config>,
+        ports: PerLeg<PortPool>,
+        (tasks, stop): (TaskTracker, CancellationToken),
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            settings: Arc::new(settings(listener)),
+            upstream: Connector::new(listener, Arc::clone(config)),
+            config: listener.clone(),
+            ports,
+            tasks,
+            stop,
+        })
+    }
+}
+
 /// Why the proxy cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -79,14 +97,8 @@ impl Proxy {
         for listener in &config.listeners {
             let local: Vec<IpAddr> = listener.bind.iter().map(|addr| addr.ip()).collect();
             let pool = |leg: &LegConfig| registry.pool(&local, &leg.data_ports);
-            let shared = Arc::new(Shared {
-                settings: Arc::new(settings(listener)),
-                ports: PerLeg { client: pool(&listener.client), server: pool(&listener.server) },
-                upstream: Connector::new(listener, Arc::clone(&config)),
-                tasks: tasks.clone(),
-                stop: stop.clone(),
-                config: listener.clone(),
-            });
+            let ports = PerLeg { client: pool(&listener.client), server: pool(&listener.server) };
+            let shared = Shared::new(listener, &config, ports, (tasks.clone(), stop.clone()));
             bound.push((listener::bind(&shared)?, shared));
         }
         // Only now that everything is bound is anybody served.

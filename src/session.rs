@@ -212,6 +212,8 @@ impl Session {
             Event::Bytes { leg: Leg::Server, data, .. } => self.server_bytes(data, now),
             Event::Eof { leg: Leg::Client } => self.client_eof(now),
             Event::Eof { leg: Leg::Server } => self.server_eof(now),
+            // A ban looks like this as well: Windows resets a connection that it closes with unread bytes.
+            Event::Reset { leg: Leg::Server } if !self.has_server_spoken() => self.hung_up(),
             Event::Reset { leg } => self.close(Reason::Reset(leg)),
             Event::ServerReady { peer, local } => {
                 self.server = Some(Connection { peer: canonical(peer), local: canonical(local) });

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,6 +70,17 @@ pub(super) fn open(
     shared: &Arc<Shared>,
     events: UnboundedSender<ChannelEvent>,
 ) -> UnboundedSender<Order> {
+    let (channel, orders, inbox) = new(id, endpoints, shared, events);
+    shared.tasks.spawn(channel.run(inbox));
+    orders
+}
+
+fn new(
+    id: ChannelId,
+    endpoints: Endpoints,
+    shared: &Arc<Shared>,
+    events: UnboundedSender<ChannelEvent>,
+) -> (Channel, UnboundedSender<Order>, UnboundedReceiver<Order>) {
     let (orders, inbox) = unbounded_channel();
     let channel = Channel {
         id,
@@ -78,9 +90,9 @@ pub(super) fn open(
         steps: PerLeg::default(),
         targets: PerLeg::default(),
         streams: PerLeg::default(),
+        report: ChannelReport { end: End::Closed, up: 0, down: 0 },
     };
-    shared.tasks.spawn(channel.run(inbox));
-    orders
+    (channel, orders, inbox)
 }
 
 /// Something that one end waits for.
@@ -101,11 +113,23 @@ struct Channel {
     /// Where an end will be dialled once the other end has its peer.
     targets: PerLeg<Option<DialTarget>>,
     streams: PerLeg<Option<TcpStream>>,
+    /// What the session is told at the end.
+    report: ChannelReport,
+}
+
+/// A session waits for the end of each of its channels, so it hears of that of a panic, too.
+impl Drop for Channel {
+    fn drop(&mut self) {
+        // What is left of the ends goes before the session hears of the end.
+        self.steps = PerLeg::default();
+        self.streams = PerLeg::default();
+        self.tell(What::Ended(self.report));
+    }
 }
 
 impl Channel {
     async fn run(mut self, mut orders: UnboundedReceiver<Order>) {
-        let report = match self.connect(&mut orders).await {
+        self.report = match self.connect(&mut orders).await {
             Ok((client, server)) => {
                 let (id, events, idle) = (self.id, self.events.clone(), self.shared.config.timeouts.data_idle);
                 let flushed = |leg| tell(&events, id, What::Flushed(leg));
@@ -113,10 +137,6 @@ impl Channel {
             }
             Err(end) => ChannelReport { end, up: 0, down: 0 },
         };
-        // What is left of the ends goes before the session hears of the end.
-        self.steps = PerLeg::default();
-        self.streams = PerLeg::default();
-        self.tell(What::Ended(report));
     }
 
     fn tell(&self, what: What) {
@@ -163,10 +183,7 @@ impl Channel {
                 self.dial_if_due(leg.other());
             }
             Stepped::Dialled(dialled) => {
-                let stream = dialled.map_err(|error| {
-                    tracing::debug!(%leg, %error, "data connection failed");
-                    End::DialFailed(leg)
-                })?;
+                let stream = dialled.map_err(|error| self.dial_failed(leg, &error))?;
                 socket::prepare_data(&stream).map_err(|_| End::Reset(leg))?;
                 self.streams[leg] = Some(stream);
                 self.dial_if_due(leg.other());
@@ -211,10 +228,22 @@ impl Channel {
         }
     }
 
+    /// A client that cannot be reached has set itself up so; a server that cannot be is for the operator to know.
+    fn dial_failed(&self, leg: Leg, error: &io::Error) -> End {
+        let (listener, client) = (&self.shared.config.name, self.endpoints.client.peer);
+        let target = self.targets[leg].map_or_else(String::new, |target| target.addr().to_string());
+        match leg {
+            Leg::Client => tracing::debug!(%listener, %client, target, %error, "cannot open a data connection"),
+            Leg::Server => tracing::warn!(%listener, %client, target, %error, "cannot open a data connection"),
+        }
+        End::DialFailed(leg)
+    }
+
     fn dial(&self, leg: Leg, target: DialTarget) -> Step {
         let source = self.endpoints[leg].local.ip();
         let timeouts = self.shared.config.timeouts;
-        let (target, client, server) = (target.addr(), timeouts.connect_client, timeouts.connect_server);
+        let target = on_interface_of(self.endpoints[leg].peer, target.addr());
+        let (client, server) = (timeouts.connect_client, timeouts.connect_server);
         let source_port = self.shared.config.source_port;
         Box::pin(async move {
             Stepped::Dialled(match (leg, source_port) {
@@ -227,6 +256,17 @@ impl Channel {
                 (Leg::Server, _) => socket::connect_same_source(target, source, server).await,
             })
         })
+    }
+}
+
+/// A link-local address means nothing without its interface, which is that of the control connection.
+fn on_interface_of(control: SocketAddr, target: SocketAddr) -> SocketAddr {
+    match (control, target) {
+        (SocketAddr::V6(control), SocketAddr::V6(mut target)) if target.ip() == control.ip() => {
+            target.set_scope_id(control.scope_id());
+            target.into()
+        }
+        _ => target,
     }
 }
 
@@ -275,4 +315,38 @@ fn accept(mut lease: Lease) -> Step {
 /// Returns once the session has let go of the channel.
 async fn closed(orders: &mut UnboundedReceiver<Order>) {
     while orders.recv().await.is_some() {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, DataPorts};
+    use crate::relay::control::Endpoint;
+    use crate::relay::ports::PortRegistry;
+
+    #[tokio::test]
+    async fn rel_28_a_session_hears_of_the_end_of_a_task_that_never_came_to_it() {
+        let yaml = "listeners: [{ bind: \"127.0.0.1:2121\", upstream: \"127.0.0.2:21\", client: { address_map: \
+                    [{ peers: any, announce: local }], data_ports: 20000 } }]";
+        let config = Arc::new(Config::parse(yaml, "test.yaml").unwrap());
+        let registry = PortRegistry::bind(&[]).unwrap();
+        let pool = || registry.pool(&[], &DataPorts::Any);
+        let ports = PerLeg { client: pool(), server: pool() };
+        let shared = Shared::new(&config.listeners[0], &config, ports, Default::default());
+        let at = Endpoint { peer: "127.0.0.1:1".parse().unwrap(), local: "127.0.0.1:2".parse().unwrap() };
+        let (events, mut mailbox) = unbounded_channel();
+        let (channel, _orders, inbox) = new(ChannelId(7), Endpoints { client: at, server: at }, &shared, events);
+        // What becomes of a task that panics.
+        drop(channel.run(inbox));
+        let event = mailbox.recv().await.unwrap();
+        assert_eq!(event.ended(), Some(ChannelId(7)));
+        assert!(mailbox.recv().await.is_none(), "nothing follows");
+    }
+
+    #[test]
+    fn a_link_local_peer_is_dialled_on_its_interface() {
+        let dial = |control: &str, target: &str| on_interface_of(control.parse().unwrap(), target.parse().unwrap());
+        assert_eq!(dial("[fe80::1%7]:21", "[fe80::1]:2000"), "[fe80::1%7]:2000".parse().unwrap());
+        assert_eq!(dial("192.0.2.1:21", "192.0.2.1:2000"), "192.0.2.1:2000".parse().unwrap());
+    }
 }

@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
-use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::addr::Family;
@@ -216,15 +215,6 @@ fn source_towards(target: SocketAddr) -> io::Result<IpAddr> {
     Ok(probe.local_addr()?.ip().to_canonical())
 }
 
-/// Writes as `try_write` does, with the last byte that was written marked urgent (RFC 959 §4.1.3, the Telnet Synch).
-/// If fewer bytes were taken, write the rest in the same way: the mark moves on.
-///
-/// # Errors
-/// [`io::ErrorKind::WouldBlock`] when the socket's buffer is full (await `writable()`), and those of `send(2)`.
-pub fn send_urgent(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    stream.try_io(Interest::WRITABLE, || SockRef::from(stream).send_out_of_band(bytes))
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Read;
@@ -380,7 +370,7 @@ mod tests {
     async fn rfc_05_the_last_byte_is_urgent() {
         let (ours, peer) = pair().await;
         ours.writable().await.unwrap();
-        assert_eq!(send_urgent(&ours, b"ABOR\r\n").unwrap(), 6);
+        assert_eq!(SockRef::from(&ours).send_out_of_band(b"ABOR\r\n").unwrap(), 6);
         let mut peer = Socket::from(peer.into_std().unwrap());
         peer.set_nonblocking(false).unwrap();
         let mut bytes = [0; 16];
@@ -396,7 +386,7 @@ mod tests {
         let (ours, mut peer) = pair().await;
         prepare_control(&peer).unwrap();
         ours.writable().await.unwrap();
-        assert_eq!(send_urgent(&ours, b"\xff\xf4\xff").unwrap(), 3);
+        assert_eq!(SockRef::from(&ours).send_out_of_band(b"\xff\xf4\xff").unwrap(), 3);
         assert_eq!(ours.try_write(b"\xf2ABOR\r\n").unwrap(), 7);
         let mut bytes = [0; 10];
         peer.read_exact(&mut bytes).await.unwrap();

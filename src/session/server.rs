@@ -286,14 +286,23 @@ impl Session {
         self.transfer_answered(id, code.get());
     }
 
+    /// Whether it has greeted, or begun to.
+    pub(super) fn has_server_spoken(&self) -> bool {
+        self.lines.server.is_mid_line() || self.framer.is_inside() || !self.pending.awaits_greeting()
+    }
+
+    /// The connection is over before the server has said a word.
+    pub(super) fn hung_up(&mut self) {
+        self.flow.server.eof = true;
+        self.send_client(Bytes::from_static(UNAVAILABLE));
+        self.close(Reason::ServerClosedBeforeGreeting);
+    }
+
     pub(super) fn server_eof(&mut self, now: Instant) {
-        let rest = self.lines.server.take_rest();
-        if rest.is_none() && !self.framer.is_inside() && self.pending.awaits_greeting() {
-            self.flow.server.eof = true;
-            self.send_client(Bytes::from_static(UNAVAILABLE));
-            return self.close(Reason::ServerClosedBeforeGreeting);
+        if !self.has_server_spoken() {
+            return self.hung_up();
         }
-        if let Some(rest) = rest {
+        if let Some(rest) = self.lines.server.take_rest() {
             // An unfinished last line is the server's word all the same.
             self.reply_line(rest, now);
         }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::kernel::rss_kib;
 use crate::support::scene::{BANNER, Scene, Session};
-use crate::support::wire::{End, Wire};
+use crate::support::wire::{Dial, End, Wire};
 
 /// A browser that is made to speak to us gets nothing back that it could take for a page.
 #[test]
@@ -227,5 +227,46 @@ fn every_session_and_transfer_has_its_line() {
     let session = log.lines().find(|line| line.contains("transfers=")).unwrap();
     for part in [&client, "user=\"alice\"", "transfers=1"] {
         assert!(session.contains(part), "{part} in {session}");
+    }
+}
+
+/// Commands that are answered here, by a client that reads none of the answers.
+#[test]
+fn sec_10_our_own_replies_that_nobody_reads_cost_no_memory() {
+    let scene = Scene::plain();
+    let dial = Dial { from: scene.net.client(), to: scene.net.proxy(), receive_buffer: Some(4096) };
+    let client = Wire::dial(&scene.log, "client", dial).unwrap();
+    let mut session = Session { client, server: scene.server.accept(), log: scene.log.clone() };
+    session.reply(BANNER);
+    let before = rss_kib(scene.proxy.pid());
+    let sender = session.client.sends_bulk_of(b"LPSV\r\n", 200 << 20);
+    std::thread::sleep(Duration::from_secs(3));
+    let after = rss_kib(scene.proxy.pid());
+    assert!(!sender.is_finished(), "somebody took it all");
+    assert!(after < before + 2048, "{before} KiB before, {after} KiB after");
+    session.client.reset();
+    assert!(sender.join().unwrap().is_err());
+    session.server.rest();
+}
+
+/// Clients that send faster than they are read, more of them than there are threads.
+#[test]
+fn floods_delay_nobody() {
+    let scene = Scene::plain();
+    let threads = std::thread::available_parallelism().map_or(8, usize::from);
+    let mut flooding = Vec::new();
+    for _ in 0..2 * threads {
+        let session = scene.session();
+        let sender = session.client.sends_bulk_of(&[b'a'; 1 << 16], 8 << 30);
+        flooding.push((session, sender));
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    let start = Instant::now();
+    let mut other = scene.session_from(scene.net.stranger());
+    other.is_usable();
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    for (session, sender) in flooding {
+        session.client.reset();
+        assert!(sender.join().unwrap().is_err());
     }
 }

@@ -4,12 +4,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::support::black_hole::BlackHole;
+use crate::support::kernel;
 use crate::support::net::Net;
 use crate::support::proxy::Proxy;
 use crate::support::scene::{BANNER, PUBLIC, Scene, Session, Setup};
 use crate::support::script::{Ask, passive_reply, tuple};
 use crate::support::transcript::Transcript;
-use crate::support::wire::{Door, End, Wire};
+use crate::support::wire::{DEADLINE, Door, End, Wire};
 
 #[test]
 fn policy_allow_turns_others_away() {
@@ -111,6 +112,39 @@ fn a_server_that_hangs_up_now_and_then_is_not_accused() {
     assert!(!scene.proxy.stderr().contains("seems to ban"), "{}", scene.proxy.stderr());
 }
 
+/// A ban may also be a reset: as Windows closes a connection with unread bytes, or IIS' `AbortRequest`.
+#[test]
+fn rel_10_a_server_that_resets_before_its_banner() {
+    let scene = Scene::plain();
+    for _ in 0..5 {
+        let mut session = scene.silent_session(scene.net.client());
+        session.server.reset();
+        session.client.line_starting("421 ");
+        session.client.end();
+    }
+    scene.proxy.logs("ban");
+}
+
+/// One of the few connects that may be under way at a time is not kept for a session that is over.
+#[test]
+fn rel_27_nobody_connects_for_a_session_that_is_over() {
+    let net = Net::new();
+    let hole = BlackHole::at(SocketAddr::new(net.server().ip(), 2197));
+    let yaml = Setup::default().yaml(net.proxy(), &hole.addr.to_string());
+    let scene = Scene::start_at(net, &yaml, &[net.proxy()]);
+    let connecting = || kernel::tcp_rows().iter().any(|row| row.remote == hole.addr && row.state == kernel::SYN_SENT);
+    let mut client = scene.knock();
+    let deadline = Instant::now() + DEADLINE;
+    while !connecting() {
+        assert!(Instant::now() < deadline, "the proxy does not connect");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    client.send("GET / HTTP/1.1\r\n");
+    client.ends_with(End::Fin);
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(!connecting(), "the proxy still connects");
+}
+
 #[test]
 fn rel_09_a_black_holed_data_port_is_given_up_in_time() {
     let scene = Scene::with("timeouts: { connect_server: 600ms }");
@@ -126,6 +160,10 @@ fn rel_09_a_black_holed_data_port_is_given_up_in_time() {
     session.client.expect("150 Opening\r\n");
     session.reply("425 Cannot open data connection.\r\n");
     session.is_usable();
+    scene.proxy.logs("cannot open a data connection");
+    let lines = scene.proxy.stderr();
+    let warned = |line: &str| line.contains(" WARN ") && line.contains(&hole.addr.to_string());
+    assert!(lines.lines().any(warned), "{lines}");
 }
 
 /// Connects to the server are paced; nobody is turned away for it.

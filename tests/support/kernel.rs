@@ -13,6 +13,7 @@ pub(crate) struct TcpRow {
     pub(crate) timer: u8,
 }
 
+pub(crate) const SYN_SENT: u8 = 2;
 pub(crate) const LISTEN: u8 = 10;
 
 /// All TCP sockets of the machine.
