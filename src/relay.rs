@@ -12,6 +12,7 @@ mod journal;
 mod listener;
 pub mod ports;
 pub mod socket;
+pub mod splice;
 mod upstream;
 mod wire;
 
@@ -25,6 +26,7 @@ use tokio_util::task::TaskTracker;
 
 use self::listener::ListenError;
 use self::ports::{BindError, PortPool, PortRegistry};
+use self::splice::{Pipes, When};
 use self::upstream::Connector;
 use crate::addr::PerLeg;
 use crate::config::{Config, DataPorts, LegConfig, Listener};
@@ -37,6 +39,8 @@ struct Shared {
     settings: Arc<Settings>,
     ports: PerLeg<PortPool>,
     upstream: Connector,
+    /// Of the whole process, as its share of the system's is.
+    pipes: Arc<Pipes>,
     /// Every session and every channel of the process.
     tasks: TaskTracker,
     /// Cancelled when the program stops: nothing new is accepted, sessions end at their next boundary.
@@ -74,6 +78,7 @@ impl Proxy {
         let registry = PortRegistry::bind(&data_ports(&config))?;
         let config = Arc::new(config);
         let drain = config.listeners.iter().map(|listener| listener.timeouts.drain).max().unwrap_or_default();
+        let pipes = Arc::new(Pipes::new(When::default()));
         let mut bound = Vec::new();
         for listener in &config.listeners {
             let local: Vec<IpAddr> = listener.bind.iter().map(|addr| addr.ip()).collect();
@@ -82,6 +87,7 @@ impl Proxy {
                 settings: Arc::new(settings(listener)),
                 ports: PerLeg { client: pool(&listener.client), server: pool(&listener.server) },
                 upstream: Connector::new(listener, Arc::clone(&config)),
+                pipes: Arc::clone(&pipes),
                 tasks: tasks.clone(),
                 stop: stop.clone(),
                 config: listener.clone(),

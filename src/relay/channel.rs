@@ -4,7 +4,6 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -106,9 +105,9 @@ impl Channel {
     async fn run(mut self, mut orders: UnboundedReceiver<Order>) {
         let report = match self.connect(&mut orders).await {
             Ok((client, server)) => {
-                let (id, events, idle) = (self.id, self.events.clone(), self.shared.config.timeouts.data_idle);
+                let (id, events) = (self.id, self.events.clone());
                 let flushed = |leg| tell(&events, id, What::Flushed(leg));
-                copy(client, server, idle, flushed, &mut orders).await
+                copy(client, server, &self.shared, flushed, &mut orders).await
             }
             Err(end) => ChannelReport { end, up: 0, down: 0 },
         };
@@ -227,13 +226,14 @@ impl Channel {
 async fn copy(
     client: TcpStream,
     server: TcpStream,
-    idle: Duration,
+    shared: &Shared,
     mut flushed: impl FnMut(Leg),
     orders: &mut UnboundedReceiver<Order>,
 ) -> ChannelReport {
     let moved = Moved::default();
+    let idle = shared.config.timeouts.data_idle;
     let copied = tokio::select! {
-        copied = copy_counted(client, server, idle, &moved, |Flushed(leg)| flushed(leg)) => copied,
+        copied = copy_counted(client, server, &shared.pipes, idle, &moved, |Flushed(leg)| flushed(leg)) => copied,
         () = closed(orders) => {
             return ChannelReport { end: End::Closed, up: moved.up(), down: moved.down() };
         }
