@@ -45,8 +45,8 @@ use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-pub use self::pool::{Pipes, When};
 pub(super) use self::pool::Pooled;
+pub use self::pool::{Pipes, When};
 
 /// Bytes to be taken into a pipe at once, and the size asked for. Chosen by measurement, see `BENCHMARKS.md`.
 pub(super) const CAPACITY: usize = 256 * 1024;
@@ -66,8 +66,8 @@ pub(super) struct Pipe {
 /// What a socket had for a pipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Filled {
-    /// So many bytes, not 0.
-    Bytes(usize),
+    /// Some bytes.
+    Bytes,
     /// Perhaps nothing, perhaps the end, perhaps an urgent byte.
     AskSocket,
     /// No splice here.
@@ -81,7 +81,12 @@ impl Pipe {
         // Without CAP_SYS_RESOURCE: EPERM once the pipes of this user have fs.pipe-user-pages-soft pages, or if
         // fs.pipe-max-size is smaller. By then a new pipe has one or two pages, which is worse than a buffer.
         fcntl_setpipe_size(&write, CAPACITY)?;
-        Ok(Self { read, write, held: 0 })
+        Ok(Self::of(read, write))
+    }
+
+    /// An empty pipe of these ends.
+    pub(super) const fn of(read: OwnedFd, write: OwnedFd) -> Self {
+        Self { read, write, held: 0 }
     }
 
     /// Bytes that have been taken from the one socket and not yet by the other.
@@ -100,7 +105,7 @@ impl Pipe {
             Ok(0) | Err(Errno::AGAIN) => Ok(Filled::AskSocket),
             Ok(n) => {
                 self.held = n;
-                Ok(Filled::Bytes(n))
+                Ok(Filled::Bytes)
             }
             Err(Errno::INVAL | Errno::NOSYS) => Ok(Filled::Refused),
             Err(error) => Err(error.into()),
@@ -120,3 +125,6 @@ impl Pipe {
         if n == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(n) }
     }
 }
+
+#[cfg(test)]
+mod tests;

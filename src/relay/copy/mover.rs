@@ -85,7 +85,7 @@ impl<'a> Choice<'a> {
                 }
             }
             Mover::Pipe(pipe) => Ok(match pipe.fill(from)? {
-                splice::Filled::Bytes(_) => Filled::Bytes,
+                splice::Filled::Bytes => Filled::Bytes,
                 splice::Filled::AskSocket => Filled::Copy,
                 splice::Filled::Refused => {
                     self.when = When::Never;

@@ -10,11 +10,11 @@ use super::{CAPACITY, Pipe};
 
 /// Pipes at most: half of what the kernel grants all processes of a user before it makes new pipes tiny (16,384 pages
 /// of 4 KiB, the default of fs.pipe-user-pages-soft). It is also the bound of the bytes that wait in pipes: 32 MiB.
-const LIMIT: usize = 16_384 * 4096 / 2 / CAPACITY;
+pub(super) const LIMIT: usize = 16_384 * 4096 / 2 / CAPACITY;
 
 /// Pipes kept that nobody uses. A transfer gives its pipe back whenever it waits for its sender, so between two
 /// fast peers as many pipes are in use as there are worker threads; this is enough for many cores.
-const IDLE: usize = 32;
+pub(super) const IDLE: usize = 32;
 
 /// How long no new pipe is made after the system has refused one: it is out of descriptors or of pipe memory, and
 /// either changes with the load, not from one packet to the next.
@@ -143,6 +143,3 @@ impl Drop for Pooled<'_> {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;
