@@ -1,5 +1,7 @@
 //! Transfers leave no descriptors behind. A program of its own, for it counts those of the whole process.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use std::time::Duration;
 
 use ftp_alg::relay::copy::{CopyEnd, Moved, copy_counted};

@@ -34,7 +34,8 @@ pub(super) enum Filled {
 pub(super) struct Choice<'a> {
     pipes: &'a Pipes,
     when: When,
-    /// The last bytes came in such a quantity that the next are better spliced.
+    /// The last read got a buffer full or more, so that more is waiting and splicing pays. It is the read that
+    /// decides, not the length of the file: bytes that trickle in cost less when copied.
     long: bool,
 }
 
@@ -52,17 +53,22 @@ impl<'a> Choice<'a> {
     pub(super) fn next(&self, mover: Mover<'a>) -> Mover<'a> {
         match mover {
             Mover::Buffer(..) => self.pipe().unwrap_or(mover),
-            Mover::Pipe(_) => mover,
+            Mover::Pipe(_) if self.splices() => mover,
+            // It got little, so there is probably nothing left, and only the socket itself can say so.
+            Mover::Pipe(_) => Mover::buffer(),
         }
     }
 
     fn pipe(&self) -> Option<Mover<'a>> {
-        let pays = match self.when {
+        if self.splices() { self.pipes.take().map(Mover::Pipe) } else { None }
+    }
+
+    const fn splices(&self) -> bool {
+        match self.when {
             When::Never => false,
             When::Long => self.long,
             When::Always => true,
-        };
-        if pays { self.pipes.take().map(Mover::Pipe) } else { None }
+        }
     }
 
     /// Fills `mover`, which is empty, and learns from that.
@@ -85,7 +91,10 @@ impl<'a> Choice<'a> {
                 }
             }
             Mover::Pipe(pipe) => Ok(match pipe.fill(from)? {
-                splice::Filled::Bytes => Filled::Bytes,
+                splice::Filled::Bytes => {
+                    self.long = pipe.held() >= BUFFER;
+                    Filled::Bytes
+                }
                 splice::Filled::AskSocket => Filled::Copy,
                 splice::Filled::Refused => {
                     self.when = When::Never;
