@@ -13,6 +13,7 @@ mod journal;
 mod listener;
 pub mod ports;
 pub mod socket;
+pub mod splice;
 mod upstream;
 mod wire;
 
@@ -26,6 +27,7 @@ use tokio_util::task::TaskTracker;
 
 use self::listener::ListenError;
 use self::ports::{BindError, PortPool, PortRegistry};
+use self::splice::Pipes;
 use self::upstream::Connector;
 use crate::addr::PerLeg;
 use crate::config::{Config, DataPorts, LegConfig, Listener};
@@ -38,26 +40,28 @@ struct Shared {
     settings: Arc<Settings>,
     ports: PerLeg<PortPool>,
     upstream: Connector,
-    /// Every session and every channel of the process.
+    process: Process,
+}
+
+/// What all sessions share.
+#[derive(Debug, Clone, Default)]
+struct Process {
+    /// Every session and every channel.
     tasks: TaskTracker,
     /// Cancelled when the program stops: nothing new is accepted, sessions end at their next boundary.
     stop: CancellationToken,
+    /// For long transfers; there is one share of the system's pipes.
+    pipes: Arc<Pipes>,
 }
 
 impl Shared {
-    fn new(
-        listener: &Listener,
-        config: &Arc<Config>,
-        ports: PerLeg<PortPool>,
-        (tasks, stop): (TaskTracker, CancellationToken),
-    ) -> Arc<Self> {
+    fn new(listener: &Listener, config: &Arc<Config>, ports: PerLeg<PortPool>, process: Process) -> Arc<Self> {
         Arc::new(Self {
             settings: Arc::new(settings(listener)),
             upstream: Connector::new(listener, Arc::clone(config)),
             config: listener.clone(),
             ports,
-            tasks,
-            stop,
+            process,
         })
     }
 }
@@ -76,8 +80,7 @@ pub enum StartError {
 /// A proxy with every address bound, which serves until it is told to stop.
 #[derive(Debug)]
 pub struct Proxy {
-    tasks: TaskTracker,
-    stop: CancellationToken,
+    process: Process,
     drain: Duration,
     /// The data ports stay open as long as there are sessions.
     _registry: PortRegistry,
@@ -89,7 +92,7 @@ impl Proxy {
     /// # Errors
     /// What cannot be bound, with a remedy.
     pub fn start(config: Config) -> Result<Self, StartError> {
-        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let process = Process::default();
         let registry = PortRegistry::bind(&data_ports(&config))?;
         let config = Arc::new(config);
         let drain = config.listeners.iter().map(|listener| listener.timeouts.drain).max().unwrap_or_default();
@@ -98,7 +101,7 @@ impl Proxy {
             let local: Vec<IpAddr> = listener.bind.iter().map(|addr| addr.ip()).collect();
             let pool = |leg: &LegConfig| registry.pool(&local, &leg.data_ports);
             let ports = PerLeg { client: pool(&listener.client), server: pool(&listener.server) };
-            let shared = Shared::new(listener, &config, ports, (tasks.clone(), stop.clone()));
+            let shared = Shared::new(listener, &config, ports, process.clone());
             bound.push((listener::bind(&shared)?, shared));
         }
         // Only now that everything is bound is anybody served.
@@ -108,19 +111,19 @@ impl Proxy {
                 tokio::spawn(listener::serve(Arc::clone(&shared), listener));
             }
         }
-        Ok(Self { tasks, stop, drain, _registry: registry })
+        Ok(Self { process, drain, _registry: registry })
     }
 
     /// Accepts nobody any more and asks every session to end at its next boundary.
     pub fn stop(&self) {
-        self.stop.cancel();
-        self.tasks.close();
+        self.process.stop.cancel();
+        self.process.tasks.close();
     }
 
     /// Waits until every session has ended, `timeouts.drain` at most; true if they all did. What still runs is
     /// reset when the runtime ends, so that nothing that was cut looks complete.
     pub async fn drained(&self) -> bool {
-        tokio::time::timeout(self.drain, self.tasks.wait()).await.is_ok()
+        tokio::time::timeout(self.drain, self.process.tasks.wait()).await.is_ok()
     }
 }
 

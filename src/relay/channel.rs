@@ -5,7 +5,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -71,7 +70,7 @@ pub(super) fn open(
     events: UnboundedSender<ChannelEvent>,
 ) -> UnboundedSender<Order> {
     let (channel, orders, inbox) = new(id, endpoints, shared, events);
-    shared.tasks.spawn(channel.run(inbox));
+    shared.process.tasks.spawn(channel.run(inbox));
     orders
 }
 
@@ -131,9 +130,9 @@ impl Channel {
     async fn run(mut self, mut orders: UnboundedReceiver<Order>) {
         self.report = match self.connect(&mut orders).await {
             Ok((client, server)) => {
-                let (id, events, idle) = (self.id, self.events.clone(), self.shared.config.timeouts.data_idle);
+                let (id, events) = (self.id, self.events.clone());
                 let flushed = |leg| tell(&events, id, What::Flushed(leg));
-                copy(client, server, idle, flushed, &mut orders).await
+                copy(client, server, &self.shared, flushed, &mut orders).await
             }
             Err(end) => ChannelReport { end, up: 0, down: 0 },
         };
@@ -274,13 +273,14 @@ fn on_interface_of(control: SocketAddr, target: SocketAddr) -> SocketAddr {
 async fn copy(
     client: TcpStream,
     server: TcpStream,
-    idle: Duration,
+    shared: &Shared,
     mut flushed: impl FnMut(Leg),
     orders: &mut UnboundedReceiver<Order>,
 ) -> ChannelReport {
     let moved = Moved::default();
+    let idle = shared.config.timeouts.data_idle;
     let copied = tokio::select! {
-        copied = copy_counted(client, server, idle, &moved, |Flushed(leg)| flushed(leg)) => copied,
+        copied = copy_counted(client, server, &shared.process.pipes, idle, &moved, |Flushed(leg)| flushed(leg)) => copied,
         () = closed(orders) => {
             return ChannelReport { end: End::Closed, up: moved.up(), down: moved.down() };
         }
@@ -332,7 +332,7 @@ mod tests {
         let registry = PortRegistry::bind(&[]).unwrap();
         let pool = || registry.pool(&[], &DataPorts::Any);
         let ports = PerLeg { client: pool(), server: pool() };
-        let shared = Shared::new(&config.listeners[0], &config, ports, Default::default());
+        let shared = Shared::new(&config.listeners[0], &config, ports, crate::relay::Process::default());
         let at = Endpoint { peer: "127.0.0.1:1".parse().unwrap(), local: "127.0.0.1:2".parse().unwrap() };
         let (events, mut mailbox) = unbounded_channel();
         let (channel, _orders, inbox) = new(ChannelId(7), Endpoints { client: at, server: at }, &shared, events);

@@ -182,7 +182,7 @@ impl Control {
                 event = self.channels.event() => Woken::Channel(event),
                 connected = finished(&mut connecting) => Woken::Connected(connected),
                 () = &mut sleep, if deadline.is_some() => Woken::Time,
-                () = shared.stop.cancelled(), if !draining => Woken::Drain,
+                () = shared.process.stop.cancelled(), if !draining => Woken::Drain,
             };
             match woken {
                 Woken::Leg(leg, Ok(()), read) => {

@@ -4,6 +4,11 @@
 //! passed on, then the other direction may still take its time (half-close, RFC 1122 §4.2.2.13). When both are done
 //! the connections are closed in good order. Whatever else happens (a reset, an idle timeout, the future being
 //! dropped) resets both connections, so that a transfer that was cut never looks complete to either peer.
+//!
+//! The bytes go through a buffer or, where that pays, through a pipe ([`splice`](super::splice)). Nothing else depends
+//! on which.
+
+mod mover;
 
 use std::io;
 use std::net::Shutdown;
@@ -17,12 +22,10 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use self::mover::{Choice, Filled, Mover};
 use super::socket;
+use super::splice::Pipes;
 use crate::addr::Leg;
-
-/// Bytes moved at once: the largest power of two below glibc's `M_MMAP_THRESHOLD` (128 KiB), from where on taking a
-/// buffer would cost a system call and a page fault per page.
-const BUFFER: usize = 64 * 1024;
 
 /// All bytes from the other leg, and our FIN after them, have been handed to this leg's socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,23 +75,20 @@ impl Moved {
 }
 
 /// Copies both ways between the data connections of the two legs until both have ended, or one has failed, or no
-/// byte was taken either way for `idle` (a peer that does not read is as idle as one that does not write).
+/// byte was taken either way for `idle` (a peer that does not read is as idle as one that does not write). Adds to
+/// `moved` as it goes.
 ///
 /// `progress` is called at once when one leg has been handed everything. Dropping the future resets both
 /// connections.
-pub async fn copy(client: TcpStream, server: TcpStream, idle: Duration, progress: impl FnMut(Flushed)) -> Copied {
-    copy_counted(client, server, idle, &Moved::default(), progress).await
-}
-
-/// As [`copy`], adding to `moved` as it goes.
 pub async fn copy_counted(
     client: TcpStream,
     server: TcpStream,
+    pipes: &Pipes,
     idle: Duration,
     moved: &Moved,
     progress: impl FnMut(Flushed),
 ) -> Copied {
-    let end = match run(&client, &server, idle, moved, progress).await {
+    let end = match run(&client, &server, pipes, idle, moved, progress).await {
         Ok(()) => CopyEnd::Complete,
         Err(end) => end,
     };
@@ -98,6 +98,7 @@ pub async fn copy_counted(
 async fn run(
     client: &TcpStream,
     server: &TcpStream,
+    pipes: &Pipes,
     idle: Duration,
     moved: &Moved,
     progress: impl FnMut(Flushed),
@@ -108,8 +109,9 @@ async fn run(
     }
     let activity = Activity::new();
     let progress = Mutex::new(progress);
-    let up = Direction { from: client, to: server, to_leg: Leg::Server, moved: &moved.up, activity: &activity };
-    let down = Direction { from: server, to: client, to_leg: Leg::Client, moved: &moved.down, activity: &activity };
+    let (up, down) = (&moved.up, &moved.down);
+    let up = Direction { from: client, to: server, to_leg: Leg::Server, pipes, moved: up, activity: &activity };
+    let down = Direction { from: server, to: client, to_leg: Leg::Client, pipes, moved: down, activity: &activity };
     let both = async { tokio::try_join!(up.run(&progress), down.run(&progress)) };
     tokio::select! {
         // In this order: bytes that arrived before a reset are passed on and counted. An error is reported once
@@ -138,6 +140,7 @@ struct Direction<'a> {
     from: &'a TcpStream,
     to: &'a TcpStream,
     to_leg: Leg,
+    pipes: &'a Pipes,
     moved: &'a AtomicU64,
     activity: &'a Activity,
 }
@@ -152,33 +155,36 @@ impl Direction<'_> {
         Ok(())
     }
 
-    /// Passes bytes on until FIN. There is a buffer only while there are bytes.
+    /// Passes bytes on until FIN. There is a buffer or a pipe only while there are bytes.
     async fn pass_bytes(&self) -> Result<(), Leg> {
         let from_leg = self.to_leg.other();
+        let mut choice = Choice::new(self.pipes);
         loop {
             self.from.readable().await.map_err(|_| from_leg)?;
-            let mut buffer = Vec::with_capacity(BUFFER);
+            let mut mover = choice.mover();
             loop {
-                buffer.clear();
-                match self.from.try_read_buf(&mut buffer) {
-                    Ok(0) => return Ok(()),
-                    Ok(_) => self.write_all(&buffer).await.map_err(|_| self.to_leg)?,
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(_) => return Err(from_leg),
-                }
+                mover = match choice.fill(&mut mover, self.from).map_err(|_| from_leg)? {
+                    Filled::Bytes => {
+                        self.drain(&mut mover).await.map_err(|_| self.to_leg)?;
+                        choice.next(mover)
+                    }
+                    Filled::Copy => Mover::buffer(),
+                    Filled::Nothing => break,
+                    Filled::End => return Ok(()),
+                };
                 // Two fast peers never make us wait, but the other direction and the timer want their turn.
                 tokio::task::coop::consume_budget().await;
             }
         }
     }
 
-    async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            match self.to.try_write(bytes) {
+    /// Hands on all that `mover` holds.
+    async fn drain(&self, mover: &mut Mover<'_>) -> io::Result<()> {
+        while !mover.is_empty() {
+            match mover.drain(self.to) {
                 Ok(n) => {
                     self.moved.fetch_add(n as u64, Relaxed);
                     self.activity.now();
-                    bytes = &bytes[n..];
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.to.writable().await?,
                 Err(error) => return Err(error),

@@ -55,7 +55,7 @@ impl Journal {
             Notice::UnsolicitedPassive => {
                 tracing::warn!(%listener, session, %client, "the server sent a 227 or 229 that nobody asked for; left as it was");
             }
-            Notice::Refused(refusal) => tracing::warn!(%listener, session, %client, %refusal, "PORT refused"),
+            Notice::Refused(refusal) => tracing::info!(%listener, session, %client, %refusal, "PORT refused"),
             Notice::ServerPort(refusal) => {
                 tracing::warn!(%listener, session, %client, %refusal, "the server's passive port is not dialled");
             }

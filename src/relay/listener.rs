@@ -53,13 +53,13 @@ pub(super) async fn serve(shared: Arc<Shared>, listener: TcpListener) {
     loop {
         let (stream, peer) = tokio::select! {
             accepted = accept::accept(&listener) => accepted,
-            () = shared.stop.cancelled() => return,
+            () = shared.process.stop.cancelled() => return,
         };
         if is_allowed(&shared.config.access, peer.ip()) {
-            shared.tasks.spawn(control::serve(Arc::clone(&shared), stream, peer));
+            shared.process.tasks.spawn(control::serve(Arc::clone(&shared), stream, peer));
         } else {
             tracing::info!(listener = shared.config.name, %peer, "not in policy.allow");
-            shared.tasks.spawn(refuse(Arc::clone(&shared), stream));
+            shared.process.tasks.spawn(refuse(Arc::clone(&shared), stream));
         }
     }
 }

@@ -176,7 +176,8 @@ impl Session {
         self.flow.client.eof = true;
         // What is left of an unfinished line is no command: nobody ended it.
         self.lines.client.take_rest();
-        if self.server.is_none() {
+        // A scanner is not worth a connection to the server. Commands are: `printf … | nc` sends them and FIN at once.
+        if self.server.is_none() && self.held.is_empty() {
             return self.close(Reason::ClientClosed);
         }
         self.timers.start(Timer::Close, now + self.settings.close);

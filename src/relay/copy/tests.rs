@@ -1,4 +1,8 @@
 //! Copies between real sockets: what each peer sees is what the kernel makes of it.
+//!
+//! Every test of what peers see runs over every path that the bytes can take.
+
+mod paths;
 
 use std::sync::Arc;
 
@@ -7,7 +11,41 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::mover::BUFFER;
 use super::*;
+use crate::relay::splice::When;
+
+/// Each of these as a test of its own for each path.
+macro_rules! over_every_path {
+    ($($test:ident,)+) => {
+        mod copied {
+            $(#[tokio::test] async fn $test() { super::$test(super::When::Never).await; })+
+        }
+        mod spliced {
+            $(#[tokio::test] async fn $test() { super::$test(super::When::Always).await; })+
+        }
+        mod as_it_comes {
+            $(#[tokio::test] async fn $test() { super::$test(super::When::Long).await; })+
+        }
+    };
+}
+use over_every_path;
+
+over_every_path! {
+    rel_01_a_sender_that_resets_after_n_bytes_is_a_reset_at_the_receiver,
+    rel_01_a_receiver_that_resets_after_n_bytes_is_a_reset_at_the_sender,
+    rel_01_a_receiver_that_resets_amid_the_stream_is_a_reset_at_the_sender,
+    rel_01_a_reset_is_noticed_while_the_other_side_does_not_read,
+    rel_01_a_reset_after_fin_is_noticed,
+    rel_04_a_slow_reader_gets_every_byte,
+    rel_04_a_reader_that_starts_after_the_end_of_the_copy_gets_every_byte,
+    rel_05_half_close_keeps_the_other_direction,
+    bytes_both_ways_at_once_arrive_and_are_counted,
+    rel_19_silence_resets_both,
+    rel_19_a_peer_that_does_not_read_is_idle,
+    rel_01_cancellation_resets_both,
+    rel_28_a_panic_resets_both,
+}
 
 /// For what must happen: far more than it takes.
 const SOON: Duration = Duration::from_secs(10);
@@ -30,25 +68,30 @@ async fn connected() -> (TcpStream, TcpStream) {
 struct Setup {
     client: TcpStream,
     server: TcpStream,
+    pipes: Arc<Pipes>,
     moved: Arc<Moved>,
     flushed: mpsc::UnboundedReceiver<Flushed>,
     copy: JoinHandle<Copied>,
 }
 
 impl Setup {
-    async fn new(idle: Duration) -> Self {
+    async fn new(when: When, idle: Duration) -> Self {
+        Self::with(Arc::new(Pipes::new(when)), idle).await
+    }
+
+    async fn with(pipes: Arc<Pipes>, idle: Duration) -> Self {
         let ((client, our_client), (server, our_server)) = (connected().await, connected().await);
         let moved = Arc::new(Moved::default());
         let (progress, flushed) = mpsc::unbounded_channel();
-        let counters = moved.clone();
+        let (counters, shared) = (moved.clone(), pipes.clone());
         // Most tests do not listen to the progress.
         let copy = tokio::spawn(async move {
-            copy_counted(our_client, our_server, idle, &counters, |leg| {
+            copy_counted(our_client, our_server, &shared, idle, &counters, |leg| {
                 let _ = progress.send(leg);
             })
             .await
         });
-        Self { client, server, moved, flushed, copy }
+        Self { client, server, pipes, moved, flushed, copy }
     }
 
     /// The peers, that of `leg` first.
@@ -80,11 +123,10 @@ async fn assert_reset(stream: &mut TcpStream) {
 
 const SIZES: [usize; 5] = [0, 1, BUFFER - 1, BUFFER + 1, 300_000];
 
-#[tokio::test]
-async fn rel_01_a_sender_that_resets_after_n_bytes_is_a_reset_at_the_receiver() {
+async fn rel_01_a_sender_that_resets_after_n_bytes_is_a_reset_at_the_receiver(when: When) {
     for leg in [Leg::Client, Leg::Server] {
         for n in SIZES {
-            let (mut sender, mut receiver, copy) = Setup::new(NEVER).await.peers(leg);
+            let (mut sender, mut receiver, copy) = Setup::new(when, NEVER).await.peers(leg);
             let mut received = vec![1; n];
             let sent = vec![0; n];
             let (wrote, read) = tokio::join!(sender.write_all(&sent), receiver.read_exact(&mut received));
@@ -100,11 +142,10 @@ async fn rel_01_a_sender_that_resets_after_n_bytes_is_a_reset_at_the_receiver() 
     }
 }
 
-#[tokio::test]
-async fn rel_01_a_receiver_that_resets_after_n_bytes_is_a_reset_at_the_sender() {
+async fn rel_01_a_receiver_that_resets_after_n_bytes_is_a_reset_at_the_sender(when: When) {
     for leg in [Leg::Client, Leg::Server] {
         for n in SIZES {
-            let (mut receiver, mut sender, copy) = Setup::new(NEVER).await.peers(leg);
+            let (mut receiver, mut sender, copy) = Setup::new(when, NEVER).await.peers(leg);
             let mut received = vec![1; n];
             let sent = vec![0; n];
             let (wrote, read) = tokio::join!(sender.write_all(&sent), receiver.read_exact(&mut received));
@@ -117,10 +158,9 @@ async fn rel_01_a_receiver_that_resets_after_n_bytes_is_a_reset_at_the_sender() 
     }
 }
 
-#[tokio::test]
-async fn rel_01_a_receiver_that_resets_amid_the_stream_is_a_reset_at_the_sender() {
+async fn rel_01_a_receiver_that_resets_amid_the_stream_is_a_reset_at_the_sender(when: When) {
     for leg in [Leg::Client, Leg::Server, Leg::Client, Leg::Server] {
-        let (mut receiver, mut sender, copy) = Setup::new(NEVER).await.peers(leg);
+        let (mut receiver, mut sender, copy) = Setup::new(when, NEVER).await.peers(leg);
         let sending = tokio::spawn(async move {
             let chunk = vec![0; BUFFER];
             loop {
@@ -147,10 +187,9 @@ async fn fill(sender: &TcpStream, moved: &Moved) {
     }
 }
 
-#[tokio::test]
-async fn rel_01_a_reset_is_noticed_while_the_other_side_does_not_read() {
+async fn rel_01_a_reset_is_noticed_while_the_other_side_does_not_read(when: When) {
     for leg in [Leg::Client, Leg::Server] {
-        let setup = Setup::new(NEVER).await;
+        let setup = Setup::new(when, NEVER).await;
         let moved = setup.moved.clone();
         let (sender, mut stalled, copy) = setup.peers(leg);
         fill(&sender, &moved).await;
@@ -160,10 +199,9 @@ async fn rel_01_a_reset_is_noticed_while_the_other_side_does_not_read() {
     }
 }
 
-#[tokio::test]
-async fn rel_01_a_reset_after_fin_is_noticed() {
+async fn rel_01_a_reset_after_fin_is_noticed(when: When) {
     for leg in [Leg::Client, Leg::Server] {
-        let (mut first, mut second, copy) = Setup::new(NEVER).await.peers(leg);
+        let (mut first, mut second, copy) = Setup::new(when, NEVER).await.peers(leg);
         first.shutdown().await.unwrap();
         assert_eq!(soon("FIN", second.read(&mut [0; 1])).await.unwrap(), 0);
         reset(first);
@@ -174,9 +212,8 @@ async fn rel_01_a_reset_after_fin_is_noticed() {
     }
 }
 
-#[tokio::test]
-async fn rel_04_a_slow_reader_gets_every_byte() {
-    let Setup { mut client, mut server, copy, mut flushed, .. } = Setup::new(NEVER).await;
+async fn rel_04_a_slow_reader_gets_every_byte(when: When) {
+    let Setup { mut client, mut server, copy, mut flushed, .. } = Setup::new(when, NEVER).await;
     let sent: Vec<u8> = (0..4_000_000_u32).map(|n| n.to_le_bytes()[(n % 3) as usize]).collect();
     let expected = sent.clone();
     let server = tokio::spawn(async move {
@@ -198,9 +235,8 @@ async fn rel_04_a_slow_reader_gets_every_byte() {
     end.expect("the server sees a good end");
 }
 
-#[tokio::test]
-async fn rel_04_a_reader_that_starts_after_the_end_of_the_copy_gets_every_byte() {
-    let Setup { mut client, mut server, copy, .. } = Setup::new(NEVER).await;
+async fn rel_04_a_reader_that_starts_after_the_end_of_the_copy_gets_every_byte(when: When) {
+    let Setup { mut client, mut server, copy, .. } = Setup::new(when, NEVER).await;
     client.shutdown().await.unwrap();
     server.write_all(&[7; 1000]).await.unwrap();
     server.shutdown().await.unwrap();
@@ -210,10 +246,9 @@ async fn rel_04_a_reader_that_starts_after_the_end_of_the_copy_gets_every_byte()
     assert_eq!(n, 1000);
 }
 
-#[tokio::test]
-async fn rel_05_half_close_keeps_the_other_direction() {
+async fn rel_05_half_close_keeps_the_other_direction(when: When) {
     for leg in [Leg::Client, Leg::Server] {
-        let mut setup = Setup::new(NEVER).await;
+        let mut setup = Setup::new(when, NEVER).await;
         let (progress, moved) = (&mut setup.flushed, setup.moved.clone());
         let (first, second) = match leg {
             Leg::Client => (&mut setup.client, &mut setup.server),
@@ -238,9 +273,8 @@ async fn rel_05_half_close_keeps_the_other_direction() {
     }
 }
 
-#[tokio::test]
-async fn bytes_both_ways_at_once_arrive_and_are_counted() {
-    let Setup { client, server, copy, .. } = Setup::new(NEVER).await;
+async fn bytes_both_ways_at_once_arrive_and_are_counted(when: When) {
+    let Setup { client, server, copy, .. } = Setup::new(when, NEVER).await;
     let exchange = |stream: TcpStream, n: usize| async move {
         let (mut read, mut write) = stream.into_split();
         let writing = tokio::spawn(async move {
@@ -266,9 +300,8 @@ async fn skip(seconds: u64) {
     tokio::time::sleep(Duration::from_millis(20)).await;
 }
 
-#[tokio::test]
-async fn rel_19_silence_resets_both() {
-    let Setup { mut client, mut server, copy, moved, .. } = Setup::new(Duration::from_secs(300)).await;
+async fn rel_19_silence_resets_both(when: When) {
+    let Setup { mut client, mut server, copy, moved, .. } = Setup::new(when, Duration::from_secs(300)).await;
     // Bytes either way, closer together than the limit, keep it alive for much longer than the limit.
     for n in 0..8 {
         let (from, to) = if n % 2 == 0 { (&mut client, &mut server) } else { (&mut server, &mut client) };
@@ -285,9 +318,8 @@ async fn rel_19_silence_resets_both() {
     assert_reset(&mut server).await;
 }
 
-#[tokio::test]
-async fn rel_19_a_peer_that_does_not_read_is_idle() {
-    let Setup { mut client, server, copy, moved, .. } = Setup::new(Duration::from_secs(300)).await;
+async fn rel_19_a_peer_that_does_not_read_is_idle(when: When) {
+    let Setup { mut client, server, copy, moved, .. } = Setup::new(when, Duration::from_secs(300)).await;
     fill(&server, &moved).await;
     skip(290).await;
     assert!(!copy.is_finished());
@@ -296,9 +328,8 @@ async fn rel_19_a_peer_that_does_not_read_is_idle() {
     assert_reset(&mut client).await;
 }
 
-#[tokio::test]
-async fn rel_01_cancellation_resets_both() {
-    let Setup { mut client, mut server, copy, moved, .. } = Setup::new(NEVER).await;
+async fn rel_01_cancellation_resets_both(when: When) {
+    let Setup { mut client, mut server, copy, moved, .. } = Setup::new(when, NEVER).await;
     client.write_all(b"part of a file").await.unwrap();
     soon("data", server.read_exact(&mut [0; 14])).await.unwrap();
     copy.abort();
@@ -307,10 +338,11 @@ async fn rel_01_cancellation_resets_both() {
     assert_eq!(moved.up(), 14);
 }
 
-#[tokio::test]
-async fn rel_28_a_panic_resets_both() {
+async fn rel_28_a_panic_resets_both(when: When) {
     let ((mut client, our_client), (mut server, our_server)) = (connected().await, connected().await);
-    let copy = tokio::spawn(copy(our_client, our_server, NEVER, |_| panic!("a bug")));
+    let copy = tokio::spawn(async move {
+        copy_counted(our_client, our_server, &Pipes::new(when), NEVER, &Moved::default(), |_| panic!("a bug")).await
+    });
     server.shutdown().await.unwrap();
     assert!(copy.await.unwrap_err().is_panic());
     // The FIN was passed on before the panic, so the reset shows when writing.
