@@ -2,10 +2,10 @@
 
 use ftp_alg::addr::Leg;
 use ftp_alg::nat::DataMode::Same;
-use ftp_alg::session::{Action, End, Event};
+use ftp_alg::session::{Action, End, Event, Reason};
 
 use crate::commands::{download, transfer, upload};
-use crate::driver::Driver;
+use crate::driver::{CLIENT, Driver, SERVER, settings};
 
 const NEVER_OPENED: &str = "425 Cannot open data connection.\n";
 const CUT: &str = "426 Connection closed; transfer aborted.\n";
@@ -348,4 +348,21 @@ fn a_long_false_success_is_replaced_whole() {
     d.client("NOOP\r\n");
     d.server("200 x\r\n");
     assert_eq!(d.client_got(), "200 x\n");
+}
+
+/// `printf 'USER a\r\nQUIT\r\n' | nc host 21`: the FIN comes before the server is connected.
+#[test]
+fn what_a_client_sent_before_an_early_fin_is_served() {
+    let mut d = Driver::unconnected(settings(Same), CLIENT);
+    d.client("USER a\r\nQUIT\r\n");
+    d.event(Event::Eof { leg: Leg::Client });
+    d.connect(SERVER);
+    assert_eq!(d.server_got(), "USER a\nQUIT\n");
+    assert!(d.deeds().contains(&"FIN to server".to_owned()));
+    d.server("220 ready\r\n331 password\r\n221 bye\r\n");
+    assert_eq!(d.client_got(), "220 ready\n331 password\n221 bye\n");
+
+    let mut scanner = Driver::unconnected(settings(Same), CLIENT);
+    scanner.event(Event::Eof { leg: Leg::Client });
+    assert_eq!(scanner.closed(), Some(Reason::ClientClosed));
 }
