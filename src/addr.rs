@@ -6,7 +6,7 @@
 //! [`DialTarget`](crate::nat::policy::DialTarget), lives beside the policy that alone can make one.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
 /// One of the two control connections of a session, and everything that belongs to its side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -104,10 +104,13 @@ impl Announced {
 }
 
 /// The socket address with an IPv4-mapped IPv6 address (`::ffff:a.b.c.d`) as plain IPv4 and without
-/// a flow label, so that equal peers compare equal.
+/// a flow label, so that equal peers compare equal. The interface of a link-local address (RFC 4007 §6) is part of it.
 #[must_use]
 pub fn canonical(addr: SocketAddr) -> SocketAddr {
-    SocketAddr::new(addr.ip().to_canonical(), addr.port())
+    match (addr, addr.ip().to_canonical()) {
+        (SocketAddr::V6(v6), IpAddr::V6(ip)) => SocketAddrV6::new(ip, v6.port(), 0, v6.scope_id()).into(),
+        (_, ip) => SocketAddr::new(ip, addr.port()),
+    }
 }
 
 /// The two address families, numbered as RFC 2428 §2 numbers them.
@@ -148,5 +151,11 @@ mod tests {
         assert_eq!(Announced::new(mapped, 1).0.ip(), plain);
         assert_eq!(canonical(SocketAddr::new(mapped, 1)).ip(), plain);
         assert_eq!(Family::of(mapped), Family::V4);
+    }
+
+    #[test]
+    fn a_canonical_address_keeps_its_interface_and_no_flow_label() {
+        let addr = |flow| SocketAddr::from(SocketAddrV6::new("fe80::1".parse().unwrap(), 21, flow, 7));
+        assert_eq!(canonical(addr(5)), addr(0));
     }
 }

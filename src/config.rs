@@ -112,6 +112,8 @@ pub struct Listener {
     pub client: LegConfig,
     /// The leg that faces the server.
     pub server: LegConfig,
+    /// From which port clients in active mode are connected to.
+    pub source_port: SourcePort,
     /// How data connections to the server are made.
     pub data_mode: DataMode,
     /// What is permitted.
@@ -141,6 +143,19 @@ pub enum DataPorts {
     /// One of these, bound at start.
     Range(RangeInclusive<u16>),
 }
+
+/// The port from which we connect to a client in active mode (`client.source_port`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SourcePort {
+    /// Any free one.
+    #[default]
+    Any,
+    /// 20, where RFC 959 §8 has the server's data connections come from; some clients' firewalls admit no other.
+    FtpData,
+}
+
+/// The port of `ftp-data` (RFC 959 §8).
+pub const FTP_DATA: u16 = 20;
 
 /// Where the FTP server is.
 #[derive(Debug, Clone, PartialEq, Eq)]

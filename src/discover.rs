@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinSet;
+
 use crate::config::Config;
 use crate::nat::map::{Announce, ResolvedName};
 
@@ -28,11 +30,14 @@ pub fn names(config: &Config) -> Vec<Arc<ResolvedName>> {
 }
 
 /// Looks every name up once, so that the first PASV finds an address. A failure is logged and tried again later: at
-/// boot the network may come after us.
+/// boot the network may come after us. All at once: a name whose server is silent does not keep the others waiting.
 pub async fn resolve(names: &[Arc<ResolvedName>]) {
+    let mut look_ups = JoinSet::new();
     for name in names {
-        look_up(name).await;
+        let name = Arc::clone(name);
+        look_ups.spawn(async move { look_up(&name).await });
     }
+    while look_ups.join_next().await.is_some() {}
 }
 
 /// Keeps every name up to date, for ever.

@@ -57,7 +57,7 @@ use std::io;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use config::Config;
-use relay::{Proxy, StartError};
+use relay::{Proxy, StartError, descriptors};
 
 /// Why [`run`] did not end as it should.
 #[derive(Debug, thiserror::Error)]
@@ -77,8 +77,15 @@ pub enum RunError {
 /// If it could not begin to serve.
 pub async fn run(config: Config) -> Result<(), RunError> {
     let mut signals = Signals::install().map_err(RunError::Signals)?;
+    descriptors::raise_limit();
     let names = discover::names(&config);
-    discover::resolve(&names).await;
+    tokio::select! {
+        () = discover::resolve(&names) => {}
+        () = signals.next() => {
+            tracing::info!("stopping before anything was served");
+            return Ok(());
+        }
+    }
     let proxy = Proxy::start(config)?;
     tokio::spawn(discover::refresh(names));
     signals.next().await;

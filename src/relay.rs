@@ -1,13 +1,14 @@
 //! The shell: sockets, tasks and copying, on tokio. It decides nothing about FTP.
 //!
 //! One task accepts on each address ([`listener`]), one task drives each [`Session`](crate::session::Session)
-//! ([`control`]), one task carries each data channel ([`channel`]). They share what is in [`Shared`], and
-//! nothing that needs a lock across an await.
+//! ([`control`]), one task carries each data channel ([`channel`]). They share what is in [`Shared`], where they
+//! wait for each other only for a data port and for their turn to connect to the server.
 
 pub mod accept;
 mod channel;
 mod control;
 pub mod copy;
+pub(crate) mod descriptors;
 mod journal;
 mod listener;
 pub mod ports;
@@ -26,7 +27,7 @@ use tokio_util::task::TaskTracker;
 
 use self::listener::ListenError;
 use self::ports::{BindError, PortPool, PortRegistry};
-use self::splice::{Pipes, When};
+use self::splice::Pipes;
 use self::upstream::Connector;
 use crate::addr::PerLeg;
 use crate::config::{Config, DataPorts, LegConfig, Listener};
@@ -45,6 +46,25 @@ struct Shared {
     tasks: TaskTracker,
     /// Cancelled when the program stops: nothing new is accepted, sessions end at their next boundary.
     stop: CancellationToken,
+}
+
+impl Shared {
+    fn new(
+        listener: &Listener,
+        config: &Arc<Config>,
+        ports: PerLeg<PortPool>,
+        (tasks, stop, pipes): (TaskTracker, CancellationToken, Arc<Pipes>),
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            settings: Arc::new(settings(listener)),
+            upstream: Connector::new(listener, Arc::clone(config)),
+            config: listener.clone(),
+            ports,
+            pipes,
+            tasks,
+            stop,
+        })
+    }
 }
 
 /// Why the proxy cannot start.
@@ -78,20 +98,13 @@ impl Proxy {
         let registry = PortRegistry::bind(&data_ports(&config))?;
         let config = Arc::new(config);
         let drain = config.listeners.iter().map(|listener| listener.timeouts.drain).max().unwrap_or_default();
-        let pipes = Arc::new(Pipes::new(When::default()));
+        let pipes = Arc::new(Pipes::default());
         let mut bound = Vec::new();
         for listener in &config.listeners {
             let local: Vec<IpAddr> = listener.bind.iter().map(|addr| addr.ip()).collect();
             let pool = |leg: &LegConfig| registry.pool(&local, &leg.data_ports);
-            let shared = Arc::new(Shared {
-                settings: Arc::new(settings(listener)),
-                ports: PerLeg { client: pool(&listener.client), server: pool(&listener.server) },
-                upstream: Connector::new(listener, Arc::clone(&config)),
-                pipes: Arc::clone(&pipes),
-                tasks: tasks.clone(),
-                stop: stop.clone(),
-                config: listener.clone(),
-            });
+            let ports = PerLeg { client: pool(&listener.client), server: pool(&listener.server) };
+            let shared = Shared::new(listener, &config, ports, (tasks.clone(), stop.clone(), Arc::clone(&pipes)));
             bound.push((listener::bind(&shared)?, shared));
         }
         // Only now that everything is bound is anybody served.

@@ -7,11 +7,12 @@
 //! 2. carry out [`next_action`](Session::next_action) until it returns `None`;
 //! 3. ask [`poll_timeout`](Session::poll_timeout) and [`wants_bytes`](Session::wants_bytes) anew.
 //!
-//! After [`Action::Close`] it ignores everything.
+//! After [`Action::Close`] it ignores everything, except that the ends of channels that were open then may
+//! still be told, for the log.
 //!
 //! Commands flow from the client through `held` (they wait while a data channel is set up, or until an upload
-//! is with the server) into [`pending`], replies flow back through [`output`] (a success waits until the
-//! client has the data). In between, [`exchange`] sets data channels up and [`transfer`] follows them.
+//! is with the server) into `pending`, replies flow back through `output` (a success waits until the
+//! client has the data). In between, `exchange` sets data channels up and `transfer` follows them.
 
 mod client;
 pub mod event;
@@ -30,7 +31,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-pub use self::event::{Action, ChannelId, ChannelReport, End, Event, Notice, Reason, TransferRecord};
+pub use self::event::{Action, ChannelId, ChannelReport, End, Event, Lack, Notice, Reason, TransferRecord};
 use self::exchange::Exchange;
 use self::output::Output;
 use self::pending::{Pending, PendingQueue};
@@ -87,11 +88,12 @@ pub struct Session {
     framer: ReplyFramer,
     route: Route,
     reply: Option<server::Reply>,
-    /// The line that is too long to be looked at is the last of its reply.
-    long_line_ends_reply: bool,
+    /// The server is within a line that is too long to be looked at.
+    long_line: Option<server::LongLine>,
     held: client::Held,
     pending: PendingQueue,
-    exchange: Option<Exchange>,
+    /// Boxed, like everything that an idle session does without.
+    exchange: Option<Box<Exchange>>,
     channels: Channels,
     output: Output,
     timers: TimerTable,
@@ -100,6 +102,8 @@ pub struct Session {
     /// The client has sent its first line.
     spoken: bool,
     logged_in: bool,
+    /// The server has welcomed us.
+    greeted: bool,
     /// Urgent data came from the client; the next ABOR, STAT or QUIT carries it on.
     urgent: bool,
     /// EPSV ALL is in force (RFC 2428 §4).
@@ -129,7 +133,7 @@ impl Session {
             framer: ReplyFramer::default(),
             route: Route::Pass,
             reply: None,
-            long_line_ends_reply: false,
+            long_line: None,
             held: client::Held::default(),
             pending,
             exchange: None,
@@ -140,6 +144,7 @@ impl Session {
             user: None,
             spoken: false,
             logged_in: false,
+            greeted: false,
             urgent: false,
             epsv_only: false,
             epsv_refused: false,
@@ -153,6 +158,13 @@ impl Session {
     #[must_use]
     pub fn user(&self) -> Option<&[u8]> {
         self.user.as_deref()
+    }
+
+    /// Whether the server has welcomed us with a 220. One that hangs up or says 421 instead may have banned this
+    /// address, or has no room.
+    #[must_use]
+    pub fn is_greeted(&self) -> bool {
+        self.greeted
     }
 
     /// Whether the shell should read this control connection now. Where it should not, it still watches it
@@ -186,6 +198,10 @@ impl Session {
     /// Takes note of an event.
     pub fn handle(&mut self, event: Event<'_>, now: Instant) {
         if self.closed {
+            if let Event::ChannelEnded { id, report } = event {
+                self.channels.ended(id, report);
+                self.record_transfers(now);
+            }
             return;
         }
         match event {
@@ -195,19 +211,21 @@ impl Session {
             }
             Event::Bytes { leg: Leg::Server, data, .. } => self.server_bytes(data, now),
             Event::Eof { leg: Leg::Client } => self.client_eof(now),
-            Event::Eof { leg: Leg::Server } => self.server_eof(),
+            Event::Eof { leg: Leg::Server } => self.server_eof(now),
+            // A ban looks like this as well: Windows resets a connection that it closes with unread bytes.
+            Event::Reset { leg: Leg::Server } if !self.has_server_spoken() => self.hung_up(),
             Event::Reset { leg } => self.close(Reason::Reset(leg)),
             Event::ServerReady { peer, local } => {
                 self.server = Some(Connection { peer: canonical(peer), local: canonical(local) });
             }
             Event::ServerFailed => {
-                self.to_client(Bytes::from_static(b"421 Service not available, closing control connection.\r\n"));
+                self.send_client(Bytes::from_static(UNAVAILABLE));
                 self.close(Reason::ServerUnavailable);
             }
             Event::PortBound { id, leg, at } => self.port_bound(id, leg, at),
-            Event::PortRefused { id, .. } => self.port_refused(id),
+            Event::PortRefused { id, lacks, .. } => self.port_refused(id, lacks),
             Event::ChannelFlushed { id, leg } => self.channels.flushed(id, leg),
-            Event::ChannelEnded { id, report } => self.channels.ended(id, report),
+            Event::ChannelEnded { id, report } => self.channel_ended(id, report),
             Event::Drain => self.draining = true,
         }
         self.settle(now);
@@ -219,11 +237,14 @@ impl Session {
             && let Some(timer) = self.timers.expired(now)
         {
             match timer {
-                Timer::Login => self.give_up(Reason::LoginTimeout, "421 Login timeout, closing control connection."),
-                Timer::Idle => self.give_up(Reason::IdleTimeout, "421 Idle timeout, closing control connection."),
-                Timer::Line => self.give_up(Reason::LineTimeout, "421 Command timeout, closing control connection."),
-                Timer::Close if self.flow.client.eof => self.close(Reason::ClientClosed),
-                Timer::Close => self.close(Reason::ServerClosed),
+                Timer::Login => {
+                    self.give_up(Reason::LoginTimeout, "421 Login timeout, closing control connection.\r\n")
+                }
+                Timer::Idle => self.give_up(Reason::IdleTimeout, "421 Idle timeout, closing control connection.\r\n"),
+                Timer::Line => {
+                    self.give_up(Reason::LineTimeout, "421 Command timeout, closing control connection.\r\n")
+                }
+                Timer::Close => self.close(Reason::ClientClosed),
                 Timer::Straggler => self.passive_unanswered(),
                 Timer::Verdict => self.server_is_silent(),
             }
@@ -233,14 +254,41 @@ impl Session {
 
     /// Goes on with whatever has become possible, and sets the timers.
     fn settle(&mut self, now: Instant) {
-        self.release();
-        self.advance(now);
-        let finished: Vec<_> = self.channels.take_finished(now).collect();
+        if !self.closed {
+            self.release();
+            self.advance(now);
+            self.pass_fin_to_server();
+        }
+        self.record_transfers(now);
+        self.close_if_done();
+        self.set_timers(now);
+    }
+
+    fn channel_ended(&mut self, id: ChannelId, report: ChannelReport) {
+        match &mut self.exchange {
+            Some(exchange) if exchange.id == id => {
+                exchange.ended = true;
+                self.port_refused(id, Lack::Port);
+            }
+            _ => self.channels.ended(id, report),
+        }
+    }
+
+    fn record_transfers(&mut self, now: Instant) {
+        let finished: Vec<_> = self.channels.take_finished(self.closed, now).collect();
         for record in finished {
             self.act(Action::Transferred(Box::new(record)));
         }
-        self.close_if_done();
-        self.set_timers(now);
+    }
+
+    /// The client's FIN, behind everything that the client sent before it, data included: a server that saw it
+    /// first could take an upload for abandoned.
+    fn pass_fin_to_server(&mut self) {
+        let is_passed_on = self.held.is_empty() && self.exchange.is_none() && !self.channels.is_any_upload_unflushed();
+        if self.flow.client.eof && is_passed_on && !self.flow.server.eof && !self.flow.server.shut {
+            self.flow.server.shut = true;
+            self.act(Action::Shutdown { leg: Leg::Server });
+        }
     }
 
     /// Sends the client what no longer needs to be held.
@@ -284,8 +332,8 @@ impl Session {
         }
         if self.flow.server.eof && !self.output.is_holding() && !self.channels.is_any_moving() {
             self.close(if self.flow.client.eof { Reason::ClientClosed } else { Reason::ServerClosed });
-        } else if self.draining && self.is_idle() {
-            self.give_up(Reason::Drained, "421 Service is stopping, closing control connection.");
+        } else if self.draining && self.is_idle() && !self.is_within_reply() {
+            self.give_up(Reason::Drained, "421 Service is stopping, closing control connection.\r\n");
         }
     }
 
@@ -299,12 +347,18 @@ impl Session {
             && !self.channels.is_any_open()
     }
 
+    /// The server has begun a reply, or a line of any length, that is not over.
+    fn is_within_reply(&self) -> bool {
+        self.framer.is_inside() || self.long_line.is_some()
+    }
+
     fn set_timers(&mut self, now: Instant) {
         if self.is_idle() {
             self.timers.set(Timer::Idle, now + self.settings.control_idle);
         } else {
             self.timers.stop(Timer::Idle);
         }
+        // Never while we do not read: what was read beyond the bound has not been split yet.
         if self.lines.client.is_mid_line() {
             self.timers.start(Timer::Line, now + self.settings.partial_line);
         } else {
@@ -313,7 +367,9 @@ impl Session {
         if self.logged_in {
             self.timers.stop(Timer::Login);
         }
-        if self.channels.failures().any(|(id, _)| self.pending.awaits_transfer(id)) {
+        // A server in the middle of a reply is not silent.
+        let is_replying = self.reply.is_some();
+        if !is_replying && self.channels.failures().any(|(id, _)| self.pending.awaits_transfer(id)) {
             self.timers.start(Timer::Verdict, now + VERDICT_WAIT);
         } else {
             self.timers.stop(Timer::Verdict);
@@ -325,14 +381,15 @@ impl Session {
         // After a timeout nobody waits for held replies; they are the server's word and go first.
         self.channels.unhold(Unhold::ServerGone);
         self.release();
-        self.to_client(Bytes::from_static(farewell.as_bytes()));
-        self.to_client(Bytes::from_static(b"\r\n"));
+        self.send_client(Bytes::from_static(farewell.as_bytes()));
         self.close(why);
     }
 
     fn close(&mut self, why: Reason) {
         if !self.closed {
             self.closed = true;
+            // Nobody will hear an answer any more: how their data connections end is all that is to be known.
+            self.channels.answer_all();
             self.act(Action::Close { why });
         }
     }
@@ -341,15 +398,21 @@ impl Session {
         self.actions.push_back(action);
     }
 
-    /// To the client, behind whatever is held.
-    fn to_client(&mut self, bytes: Bytes) {
-        if let Some(data) = self.output.put(bytes) {
+    /// To the client, behind whatever is held. Nothing follows our FIN.
+    fn send_client(&mut self, bytes: Bytes) {
+        if !self.flow.client.shut
+            && !bytes.is_empty()
+            && let Some(data) = self.output.put(bytes)
+        {
             self.act(Action::Write { leg: Leg::Client, data, urgent: false });
         }
     }
 
-    fn to_server(&mut self, data: Bytes, urgent: bool) {
-        self.act(Action::Write { leg: Leg::Server, data, urgent });
+    /// To the server. Nothing follows our FIN, nor its own: a socket that its peer has closed answers by a reset.
+    fn send_server(&mut self, data: Bytes, urgent: bool) {
+        if !self.flow.server.shut && !self.flow.server.eof {
+            self.act(Action::Write { leg: Leg::Server, data, urgent });
+        }
     }
 
     /// A reply of our own, in its turn.
@@ -360,10 +423,10 @@ impl Session {
 
     /// Sends the replies of our own whose turn has come; never into the middle of a reply of the server.
     fn flush_own(&mut self) {
-        while !self.framer.is_inside()
+        while !self.is_within_reply()
             && let Some(reply) = self.pending.pop_own()
         {
-            self.to_client(reply);
+            self.send_client(reply);
         }
     }
 
@@ -372,7 +435,16 @@ impl Session {
             self.act(Action::CloseChannel { id });
         }
     }
+
+    /// Ends a channel, if it has not ended and its end has not been ordered.
+    fn close_channel(&mut self, id: ChannelId) {
+        if self.channels.close(id) {
+            self.act(Action::CloseChannel { id });
+        }
+    }
 }
+
+const UNAVAILABLE: &[u8] = b"421 Service not available, closing control connection.\r\n";
 
 /// Room for actions that an idle session keeps: what one forwarded line needs.
 const IDLE_CAPACITY: usize = 4;

@@ -1,5 +1,7 @@
 //! What goes wrong in one session stays in it.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! The layers of `src/lib.rs`, checked: imports go down the list only, and what is pure stays pure.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -546,3 +546,15 @@ fn sec_12_telnet_bytes_before_a_verb_but_not_within() {
     assert_eq!(line.parse(), Ok(Command::Other));
     assert_eq!(line.wire(), &b"CWD \xff\xfb\xd6\xd0\r\n"[..]);
 }
+
+#[test]
+fn rfc_08_the_urgent_byte_is_not_the_line_feed_if_telnets_synch_is_there() {
+    for (bytes, urgent, rest) in [
+        (&b"\xff\xf4\xff\xf2ABOR\r\n"[..], &b"\xff\xf4\xff"[..], &b"\xf2ABOR\r\n"[..]),
+        (b"\xff\xf2STAT\r\n", b"\xff", b"\xf2STAT\r\n"),
+        (b"ABOR\r\n", b"ABOR\r\n", b""),
+        (b"\xff\xf4ABOR\r\n", b"\xff\xf4ABOR\r\n", b""),
+    ] {
+        assert_eq!(command_line(bytes).urgent_wire(), (urgent.into(), rest.into()), "{}", bytes.escape_ascii());
+    }
+}

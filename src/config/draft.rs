@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::report::{KeyPath, Problems, Wrong};
 use super::value::Parsed;
-use super::{Access, Config, DataMode, DataPorts, LegConfig, Limits, Listener, Timeouts, Upstream};
+use super::{Access, Config, DataMode, DataPorts, LegConfig, Limits, Listener, SourcePort, Timeouts, Upstream};
 use super::{conflict, raw, value};
 use crate::addr::Leg;
 use crate::nat::map::{AddressMap, Announce, Peers, Rule};
@@ -20,6 +20,7 @@ pub(super) struct Draft {
     pub(super) upstream: Option<Upstream>,
     pub(super) client: DraftLeg,
     pub(super) server: DraftLeg,
+    source_port: SourcePort,
     data_mode: DataMode,
     access: Access,
     policy: Policy,
@@ -55,6 +56,7 @@ impl Draft {
             upstream: self.upstream?,
             client: self.client.finish()?,
             server: self.server.finish()?,
+            source_port: self.source_port,
             data_mode: self.data_mode,
             access: self.access,
             policy: self.policy,
@@ -99,6 +101,9 @@ impl Reader<'_, '_> {
         Draft {
             name: self.optional(raw.name, &at.key("name"), value::name).or_else(|| Some(bind.first()?.1.to_string())),
             upstream: self.required(raw.upstream, &at.key("upstream"), value::upstream, "`upstream: 172.16.0.20`"),
+            source_port: self
+                .optional(client.source_port.clone(), &at.key("client").key("source_port"), value::source_port)
+                .unwrap_or_default(),
             client: self.client(client, at.key("client")),
             data_mode: self
                 .optional(server.data_mode.clone(), &at.key("server").key("data_mode"), value::data_mode)

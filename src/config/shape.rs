@@ -32,7 +32,7 @@ const LISTENER: Shape = Map(&[
     ("name", &Text),
     ("bind", &Texts),
     ("upstream", &Text),
-    ("client", &Map(&[("address_map", &List(&RULE)), ("data_ports", &Text)])),
+    ("client", &Map(&[("address_map", &List(&RULE)), ("data_ports", &Text), ("source_port", &Text)])),
     ("server", &Map(&[("data_mode", &Text), ("address_map", &List(&RULE)), ("data_ports", &Text)])),
     ("policy", &Map(&[("allow", &Texts), ("privileged_ports", &Text)])),
     ("timeouts", &TIMEOUTS),

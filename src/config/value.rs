@@ -8,7 +8,7 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net};
 
 use super::report::Wrong;
-use super::{DataMode, DataPorts, Upstream};
+use super::{DataMode, DataPorts, SourcePort, Upstream};
 use crate::addr::canonical;
 use crate::nat::map::{Announce, Peers, ResolvedName};
 
@@ -208,6 +208,15 @@ fn is_unicast(ip: IpAddr) -> bool {
     !(ip.is_unspecified() || ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST))
 }
 
+/// `any` or `20`.
+pub(super) fn source_port(text: &str) -> Parsed<SourcePort> {
+    match text {
+        "any" => Ok(SourcePort::Any),
+        "20" => Ok(SourcePort::FtpData),
+        _ => Err(Wrong::new(format!("`{text}` is not a source port"), "write `any`, or `20`, the port of ftp-data")),
+    }
+}
+
 /// `20000-20020`, `20000` or `any`.
 pub(super) fn data_ports(text: &str) -> Parsed<DataPorts> {
     if text == "any" {
@@ -361,6 +370,9 @@ mod tests {
 
     #[test]
     fn ranges_have_edges() {
+        assert_eq!(source_port("any"), Ok(SourcePort::Any));
+        assert_eq!(source_port("20"), Ok(SourcePort::FtpData));
+        assert!(source_port("21").is_err());
         assert_eq!(data_ports("any"), Ok(DataPorts::Any));
         assert_eq!(data_ports("20000"), Ok(DataPorts::Range(20000..=20000)));
         assert_eq!(data_ports("1024-1024"), Ok(DataPorts::Range(1024..=1024)));

@@ -189,6 +189,18 @@ impl CommandLine {
         &self.wire[..self.wire.len() - 2]
     }
 
+    /// The line as it goes with urgent data: the part whose last byte is the urgent one, and what follows plainly.
+    ///
+    /// With Telnet's Synch (`IAC DM`) in front the IAC is urgent, as clients of BSD's family send it (`abort_remote`
+    /// in their ftp.c). A server that does not read urgent data inline (ProFTPD) loses that byte; if it were the LF,
+    /// it would wait for the end of the line for ever. Without a Synch it is the last byte, as ftplib sends ABOR.
+    #[must_use]
+    pub fn urgent_wire(&self) -> (Bytes, Bytes) {
+        let prefix_len = self.content().len() - unprefixed(self.content()).len();
+        let len = if self.wire[..prefix_len].ends_with(b"\xFF\xF2") { prefix_len - 1 } else { self.wire.len() };
+        (self.wire.slice(..len), self.wire.slice(len..))
+    }
+
     /// What the line asks for.
     ///
     /// # Errors

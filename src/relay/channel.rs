@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -14,8 +15,9 @@ use super::copy::{CopyEnd, Flushed, Moved, copy_counted};
 use super::ports::{Lease, LeaseError, LeaseLost};
 use super::socket;
 use crate::addr::{Announced, Leg, PerLeg};
+use crate::config::{FTP_DATA, SourcePort};
 use crate::nat::policy::DialTarget;
-use crate::session::{ChannelId, ChannelReport, End, Event};
+use crate::session::{ChannelId, ChannelReport, End, Event, Lack};
 
 /// What a session wants of a channel. Dropping the sender closes the channel.
 #[derive(Debug)]
@@ -34,7 +36,7 @@ pub(super) struct ChannelEvent {
 #[derive(Debug)]
 enum What {
     Bound(Leg, Announced),
-    Refused(Leg),
+    Refused(Leg, Lack),
     Flushed(Leg),
     Ended(ChannelReport),
 }
@@ -45,7 +47,7 @@ impl ChannelEvent {
         let id = self.id;
         match self.what {
             What::Bound(leg, at) => Event::PortBound { id, leg, at },
-            What::Refused(leg) => Event::PortRefused { id, leg },
+            What::Refused(leg, lacks) => Event::PortRefused { id, leg, lacks },
             What::Flushed(leg) => Event::ChannelFlushed { id, leg },
             What::Ended(report) => Event::ChannelEnded { id, report },
         }
@@ -55,7 +57,7 @@ impl ChannelEvent {
     pub(super) const fn ended(&self) -> Option<ChannelId> {
         match self.what {
             What::Ended(_) => Some(self.id),
-            What::Bound(..) | What::Refused(_) | What::Flushed(_) => None,
+            What::Bound(..) | What::Refused(..) | What::Flushed(_) => None,
         }
     }
 }
@@ -67,6 +69,17 @@ pub(super) fn open(
     shared: &Arc<Shared>,
     events: UnboundedSender<ChannelEvent>,
 ) -> UnboundedSender<Order> {
+    let (channel, orders, inbox) = new(id, endpoints, shared, events);
+    shared.tasks.spawn(channel.run(inbox));
+    orders
+}
+
+fn new(
+    id: ChannelId,
+    endpoints: Endpoints,
+    shared: &Arc<Shared>,
+    events: UnboundedSender<ChannelEvent>,
+) -> (Channel, UnboundedSender<Order>, UnboundedReceiver<Order>) {
     let (orders, inbox) = unbounded_channel();
     let channel = Channel {
         id,
@@ -76,9 +89,9 @@ pub(super) fn open(
         steps: PerLeg::default(),
         targets: PerLeg::default(),
         streams: PerLeg::default(),
+        report: ChannelReport { end: End::Closed, up: 0, down: 0 },
     };
-    shared.tasks.spawn(channel.run(inbox));
-    orders
+    (channel, orders, inbox)
 }
 
 /// Something that one end waits for.
@@ -99,11 +112,23 @@ struct Channel {
     /// Where an end will be dialled once the other end has its peer.
     targets: PerLeg<Option<DialTarget>>,
     streams: PerLeg<Option<TcpStream>>,
+    /// What the session is told at the end.
+    report: ChannelReport,
+}
+
+/// A session waits for the end of each of its channels, so it hears of that of a panic, too.
+impl Drop for Channel {
+    fn drop(&mut self) {
+        // What is left of the ends goes before the session hears of the end.
+        self.steps = PerLeg::default();
+        self.streams = PerLeg::default();
+        self.tell(What::Ended(self.report));
+    }
 }
 
 impl Channel {
     async fn run(mut self, mut orders: UnboundedReceiver<Order>) {
-        let report = match self.connect(&mut orders).await {
+        self.report = match self.connect(&mut orders).await {
             Ok((client, server)) => {
                 let (id, events) = (self.id, self.events.clone());
                 let flushed = |leg| tell(&events, id, What::Flushed(leg));
@@ -111,10 +136,6 @@ impl Channel {
             }
             Err(end) => ChannelReport { end, up: 0, down: 0 },
         };
-        // What is left of the ends goes before the session hears of the end.
-        self.steps = PerLeg::default();
-        self.streams = PerLeg::default();
-        self.tell(What::Ended(report));
     }
 
     fn tell(&self, what: What) {
@@ -150,21 +171,18 @@ impl Channel {
     fn stepped(&mut self, leg: Leg, stepped: Stepped) -> Result<(), End> {
         match stepped {
             Stepped::Leased(lease) => match self.announced(leg, lease) {
-                Some((lease, at)) => {
+                Ok((lease, at)) => {
                     self.steps[leg] = Some(accept(lease));
                     self.tell(What::Bound(leg, at));
                 }
-                None => self.tell(What::Refused(leg)),
+                Err(lacks) => self.tell(What::Refused(leg, lacks)),
             },
             Stepped::Accepted(accepted) => {
                 self.streams[leg] = Some(accepted.map_err(|_| End::NeverConnected(leg))?);
                 self.dial_if_due(leg.other());
             }
             Stepped::Dialled(dialled) => {
-                let stream = dialled.map_err(|error| {
-                    tracing::debug!(%leg, %error, "data connection failed");
-                    End::DialFailed(leg)
-                })?;
+                let stream = dialled.map_err(|error| self.dial_failed(leg, &error))?;
                 socket::prepare_data(&stream).map_err(|_| End::Reset(leg))?;
                 self.streams[leg] = Some(stream);
                 self.dial_if_due(leg.other());
@@ -181,10 +199,12 @@ impl Channel {
     }
 
     /// What to tell the peer of a leg that has got a port.
-    fn announced(&self, leg: Leg, lease: Result<Lease, LeaseError>) -> Option<(Lease, Announced)> {
+    fn announced(&self, leg: Leg, lease: Result<Lease, LeaseError>) -> Result<(Lease, Announced), Lack> {
         let listener = &self.shared.config.name;
         let peer = self.endpoints[leg].peer.ip();
-        let lease = lease.inspect_err(|error| tracing::warn!(%listener, %leg, %peer, %error, "no data port")).ok()?;
+        let lease = lease
+            .inspect_err(|error| tracing::warn!(%listener, %leg, %peer, %error, "no data port"))
+            .map_err(|_| Lack::Port)?;
         let map = match leg {
             Leg::Client => &self.shared.config.client.address_map,
             Leg::Server => &self.shared.config.server.address_map,
@@ -193,7 +213,7 @@ impl Channel {
         if at.is_none() {
             tracing::warn!(%listener, %leg, %peer, "the address map has no address for this peer yet");
         }
-        Some((lease, at?))
+        Ok((lease, at.ok_or(Lack::Address)?))
     }
 
     /// Dials an end that has its target, unless the other end still waits for its peer.
@@ -207,18 +227,45 @@ impl Channel {
         }
     }
 
+    /// A client that cannot be reached has set itself up so; a server that cannot be is for the operator to know.
+    fn dial_failed(&self, leg: Leg, error: &io::Error) -> End {
+        let (listener, client) = (&self.shared.config.name, self.endpoints.client.peer);
+        let target = self.targets[leg].map_or_else(String::new, |target| target.addr().to_string());
+        match leg {
+            Leg::Client => tracing::debug!(%listener, %client, target, %error, "cannot open a data connection"),
+            Leg::Server => tracing::warn!(%listener, %client, target, %error, "cannot open a data connection"),
+        }
+        End::DialFailed(leg)
+    }
+
     fn dial(&self, leg: Leg, target: DialTarget) -> Step {
         let source = self.endpoints[leg].local.ip();
         let timeouts = self.shared.config.timeouts;
-        let (target, client, server) = (target.addr(), timeouts.connect_client, timeouts.connect_server);
+        let target = on_interface_of(self.endpoints[leg].peer, target.addr());
+        let (client, server) = (timeouts.connect_client, timeouts.connect_server);
+        let source_port = self.shared.config.source_port;
         Box::pin(async move {
-            Stepped::Dialled(match leg {
+            Stepped::Dialled(match (leg, source_port) {
                 // commons-net compares the data connection's address with the control connection's.
-                Leg::Client => socket::connect(target, Some(source), client).await,
+                (Leg::Client, SourcePort::Any) => socket::connect(target, Some(source), client).await,
+                (Leg::Client, SourcePort::FtpData) => {
+                    socket::connect_from_port(target, (source, FTP_DATA).into(), client).await
+                }
                 // So does IIS.
-                Leg::Server => socket::connect_same_source(target, source, server).await,
+                (Leg::Server, _) => socket::connect_same_source(target, source, server).await,
             })
         })
+    }
+}
+
+/// A link-local address means nothing without its interface, which is that of the control connection.
+fn on_interface_of(control: SocketAddr, target: SocketAddr) -> SocketAddr {
+    match (control, target) {
+        (SocketAddr::V6(control), SocketAddr::V6(mut target)) if target.ip() == control.ip() => {
+            target.set_scope_id(control.scope_id());
+            target.into()
+        }
+        _ => target,
     }
 }
 
@@ -268,4 +315,38 @@ fn accept(mut lease: Lease) -> Step {
 /// Returns once the session has let go of the channel.
 async fn closed(orders: &mut UnboundedReceiver<Order>) {
     while orders.recv().await.is_some() {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, DataPorts};
+    use crate::relay::control::Endpoint;
+    use crate::relay::ports::PortRegistry;
+
+    #[tokio::test]
+    async fn rel_28_a_session_hears_of_the_end_of_a_task_that_never_came_to_it() {
+        let yaml = "listeners: [{ bind: \"127.0.0.1:2121\", upstream: \"127.0.0.2:21\", client: { address_map: \
+                    [{ peers: any, announce: local }], data_ports: 20000 } }]";
+        let config = Arc::new(Config::parse(yaml, "test.yaml").unwrap());
+        let registry = PortRegistry::bind(&[]).unwrap();
+        let pool = || registry.pool(&[], &DataPorts::Any);
+        let ports = PerLeg { client: pool(), server: pool() };
+        let shared = Shared::new(&config.listeners[0], &config, ports, Default::default());
+        let at = Endpoint { peer: "127.0.0.1:1".parse().unwrap(), local: "127.0.0.1:2".parse().unwrap() };
+        let (events, mut mailbox) = unbounded_channel();
+        let (channel, _orders, inbox) = new(ChannelId(7), Endpoints { client: at, server: at }, &shared, events);
+        // What becomes of a task that panics.
+        drop(channel.run(inbox));
+        let event = mailbox.recv().await.unwrap();
+        assert_eq!(event.ended(), Some(ChannelId(7)));
+        assert!(mailbox.recv().await.is_none(), "nothing follows");
+    }
+
+    #[test]
+    fn a_link_local_peer_is_dialled_on_its_interface() {
+        let dial = |control: &str, target: &str| on_interface_of(control.parse().unwrap(), target.parse().unwrap());
+        assert_eq!(dial("[fe80::1%7]:21", "[fe80::1]:2000"), "[fe80::1%7]:2000".parse().unwrap());
+        assert_eq!(dial("192.0.2.1:21", "192.0.2.1:2000"), "192.0.2.1:2000".parse().unwrap());
+    }
 }

@@ -30,8 +30,8 @@ pub(super) struct Endpoint {
 /// The addresses of both.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Endpoints {
-    client: Endpoint,
-    server: Endpoint,
+    pub(super) client: Endpoint,
+    pub(super) server: Endpoint,
 }
 
 impl Index<Leg> for Endpoints {
@@ -105,6 +105,19 @@ impl Channels {
         }
     }
 
+    /// Lets go of all channels, and returns what they still say: each ends at once.
+    async fn close_all(self) -> Vec<ChannelEvent> {
+        drop(self.open);
+        let mut last = Vec::new();
+        if let Some((sender, mut events)) = self.mailbox {
+            drop(sender);
+            while let Some(event) = events.recv().await {
+                last.push(event);
+            }
+        }
+        last
+    }
+
     /// A channel has reported its end, the last that it says.
     fn ended(&mut self, id: ChannelId) {
         self.open.retain(|(open, _)| *open != id);
@@ -125,11 +138,12 @@ enum Woken {
 }
 
 impl Control {
-    fn new(shared: Arc<Shared>, stream: TcpStream, journal: Journal) -> io::Result<Self> {
+    /// Boxed: an async function has room for its arguments and for what it makes of them, each time they are handed on.
+    fn new(shared: Arc<Shared>, stream: TcpStream, journal: Journal) -> io::Result<Box<Self>> {
         let client = Wire::new(stream, Batching::Together)?;
         let client_at = Endpoint { peer: canonical(client.peer_addr()?), local: canonical(client.local_addr()?) };
         let session = Session::new(Arc::clone(&shared.settings), client_at.peer, Instant::now());
-        Ok(Self {
+        Ok(Box::new(Self {
             shared,
             session,
             journal,
@@ -138,10 +152,10 @@ impl Control {
             server: None,
             channels: Channels::default(),
             closed: None,
-        })
+        }))
     }
 
-    async fn run(mut self) {
+    async fn run(mut self: Box<Self>) {
         let shared = Arc::clone(&self.shared);
         // Boxed, and let go once it is done: a session is idle for hours and connects for milliseconds.
         let mut connecting = Some(Box::pin(shared.upstream.connect()));
@@ -158,8 +172,10 @@ impl Control {
             {
                 sleep.as_mut().reset(at.into());
             }
-            let read_client = self.session.wants_bytes(Leg::Client) && self.has_room(Leg::Server);
-            let read_server = self.session.wants_bytes(Leg::Server) && self.has_room(Leg::Client);
+            // Some commands are answered here: a client that reads no answers may send no more of them.
+            let has_room = self.has_room(Leg::Client);
+            let read_client = self.session.wants_bytes(Leg::Client) && has_room && self.has_room(Leg::Server);
+            let read_server = self.session.wants_bytes(Leg::Server) && has_room;
             let woken = tokio::select! {
                 ready = self.client.ready(read_client) => Woken::Leg(Leg::Client, ready, read_client),
                 ready = ready_if_there(self.server.as_mut(), read_server) => Woken::Leg(Leg::Server, ready, read_server),
@@ -169,7 +185,12 @@ impl Control {
                 () = shared.stop.cancelled(), if !draining => Woken::Drain,
             };
             match woken {
-                Woken::Leg(leg, Ok(()), read) => self.serve_leg(leg, read),
+                Woken::Leg(leg, Ok(()), read) => {
+                    self.serve_leg(leg, read);
+                    // A peer that sends faster than we read never makes us wait: the other sessions of this thread,
+                    // and its timers, want their turn.
+                    tokio::task::coop::consume_budget().await;
+                }
                 Woken::Leg(leg, Err(_), _) => self.handle(Event::Reset { leg }),
                 Woken::Channel(event) => self.channel_event(event),
                 Woken::Connected(connected) => {
@@ -183,6 +204,8 @@ impl Control {
                 }
             }
         };
+        // It would keep its place among those that connect for as long as the farewell takes.
+        drop(connecting);
         Box::pin(self.end(why)).await;
     }
 
@@ -217,6 +240,10 @@ impl Control {
             }
             Err(error) => {
                 self.journal.upstream_failed(&self.shared.upstream, &error);
+                // It was accepted, and reset before we came to look at it.
+                if matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected) {
+                    self.shared.upstream.hung_up();
+                }
                 self.handle(Event::ServerFailed);
             }
         }
@@ -225,20 +252,17 @@ impl Control {
     /// Something can be done on a leg: write what is queued, and read once.
     fn serve_leg(&mut self, leg: Leg, read: bool) {
         let Some(wire) = self.wire(leg) else { return };
-        if wire.flush().is_err() || wire.has_failed() {
-            return self.handle(Event::Reset { leg });
-        }
-        if !read {
-            return;
-        }
+        wire.flush();
+        let broken = wire.is_broken();
         let mut buffer = [0; READ_SIZE];
-        match wire.read(&mut buffer) {
+        // What a peer said before it reset the connection is still its word.
+        let received = if read { wire.read(&mut buffer) } else { Received::Nothing };
+        match received {
             Received::Bytes { count, urgent } => {
-                if leg == Leg::Server {
-                    self.shared.upstream.greeted();
-                }
                 self.handle(Event::Bytes { leg, data: &buffer[..count], urgent });
             }
+            // Asking for the socket's error has taken it: reading finds an end instead.
+            Received::Eof | Received::Nothing if broken => self.handle(Event::Reset { leg }),
             Received::Eof => self.handle(Event::Eof { leg }),
             Received::Reset => self.handle(Event::Reset { leg }),
             Received::Nothing => {}
@@ -253,19 +277,14 @@ impl Control {
         self.handle(event.as_event());
     }
 
-    /// Carries out what the session wants, until it wants nothing more.
+    /// Carries out what the session wants. A write that fails shows when the leg is next waited for.
     fn carry_out(&mut self) {
-        loop {
-            while let Some(action) = self.session.next_action() {
-                self.act(action);
-            }
-            // A reset that shows in writing is one more event, and may lead to more actions.
-            let failed =
-                [Leg::Client, Leg::Server].into_iter().find(|leg| self.wire(*leg).is_some_and(|w| w.flush().is_err()));
-            match failed {
-                Some(leg) if self.closed.is_none() => self.handle(Event::Reset { leg }),
-                _ => return,
-            }
+        while let Some(action) = self.session.next_action() {
+            self.act(action);
+        }
+        self.client.flush();
+        if let Some((wire, _)) = &mut self.server {
+            wire.flush();
         }
     }
 
@@ -296,24 +315,33 @@ impl Control {
         self.channels.order(id, order, |events| channel::open(id, endpoints, shared, events));
     }
 
-    async fn end(self, why: Reason) {
+    async fn end(mut self: Box<Self>, why: Reason) {
+        // What still runs is cut, and looks cut; how far it had come is for the log.
+        for event in std::mem::take(&mut self.channels).close_all().await {
+            self.handle(event.as_event());
+        }
+        while let Some(action) = self.session.next_action() {
+            self.act(action);
+        }
         self.journal.close(self.session.user(), why);
-        if why == Reason::ServerClosedBeforeGreeting {
+        if self.session.is_greeted() {
+            self.shared.upstream.greeted();
+        } else if matches!(why, Reason::ServerClosedBeforeGreeting | Reason::ServerClosed | Reason::Reset(Leg::Server))
+        {
             self.shared.upstream.hung_up();
         }
-        // What still runs is cut, and looks cut.
-        drop(self.channels);
         if why.is_abrupt() {
             // Zero linger: both peers see a reset.
             return;
         }
         let limit = self.shared.config.timeouts.close;
+        let Self { client, server, .. } = *self;
         let server = async {
-            if let Some((wire, _)) = self.server {
+            if let Some((wire, _)) = server {
                 wire.finish(limit).await;
             }
         };
-        tokio::join!(self.client.finish(limit), server);
+        tokio::join!(client.finish(limit), server);
     }
 }
 
@@ -329,5 +357,23 @@ async fn ready_if_there(server: Option<&mut (Wire, Endpoint)>, read: bool) -> io
     match server {
         Some((wire, _)) => wire.ready(read).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The size of the future that a function returns.
+    fn future_of<A, B, C, F>(_: impl FnOnce(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Idle sessions are what there are most of, and 8 KiB is what one may take in all (DESIGN §6), its name, its queue
+    /// of replies and what the runtime keeps of two sockets and a timer included. A quarter is for the task.
+    #[test]
+    fn an_idle_session_is_small() {
+        let (future, control) = (future_of(serve), size_of::<Control>());
+        assert!(future + control <= 2048, "{future} bytes for the future, {control} for the state");
     }
 }

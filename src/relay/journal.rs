@@ -37,9 +37,9 @@ impl Journal {
             listener = %self.listener,
             session = self.session,
             client = %self.client,
-            user = %Escaped(user.unwrap_or_default()),
+            user = escaped(user.unwrap_or_default()),
             verb,
-            path = %Escaped(&record.path),
+            path = escaped(&record.path),
             bytes_up = record.channel.up,
             bytes_down = record.channel.down,
             seconds = record.took.as_secs_f64(),
@@ -75,13 +75,18 @@ impl Journal {
             listener = %self.listener,
             session = self.session,
             client = %self.client,
-            user = %Escaped(user.unwrap_or_default()),
+            user = escaped(user.unwrap_or_default()),
             transfers = self.transfers,
             seconds = self.began.elapsed().as_secs_f64(),
             outcome = %why,
             "session"
         );
     }
+}
+
+/// A text of its own, so that the text format puts it in quotes: names have spaces.
+fn escaped(bytes: &[u8]) -> String {
+    Escaped(bytes).to_string()
 }
 
 /// Bytes off the wire, fit for a log: control characters escaped, what is not UTF-8 as `\xNN`, and no longer

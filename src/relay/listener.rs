@@ -8,15 +8,15 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::wire::{Batching, Wire};
 use super::{Shared, accept, control, socket};
-use crate::config::Access;
+use crate::config::{Access, FTP_DATA, SourcePort};
 
 /// Connections that the kernel may finish for us while we are busy; capped by `net.core.somaxconn` (4096 since
 /// Linux 5.4).
 const BACKLOG: i32 = 4096;
 
-/// An address could not be bound.
+/// An address could not be bound, or not connected from.
 #[derive(Debug, thiserror::Error)]
-#[error("listener {listener}: cannot listen on {addr}: {source}{}", remedy(.source))]
+#[error("listener {listener}: cannot use {addr}: {source}{}", remedy(.source))]
 pub struct ListenError {
     /// The listener's name.
     listener: String,
@@ -37,12 +37,13 @@ fn remedy(error: &io::Error) -> &'static str {
 
 /// Binds every address of a listener.
 pub(super) fn bind(shared: &Shared) -> Result<Vec<TcpListener>, ListenError> {
+    let failed = |addr, source| ListenError { listener: shared.config.name.clone(), addr, source };
     let bind = |addr: &SocketAddr| {
-        socket::listen_control(*addr, BACKLOG).map_err(|source| ListenError {
-            listener: shared.config.name.clone(),
-            addr: *addr,
-            source,
-        })
+        if shared.config.source_port == SourcePort::FtpData {
+            let source = SocketAddr::new(addr.ip(), FTP_DATA);
+            socket::check_source(source).map_err(|error| failed(source, error))?;
+        }
+        socket::listen_control(*addr, BACKLOG).map_err(|error| failed(*addr, error))
     };
     shared.config.bind.iter().map(bind).collect()
 }

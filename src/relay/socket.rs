@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
-use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::addr::Family;
@@ -121,14 +120,55 @@ pub fn end_well(stream: &TcpStream) -> io::Result<()> {
 /// # Errors
 /// Those of `bind(2)` and `connect(2)`; [`io::ErrorKind::TimedOut`] after `timeout`.
 pub async fn connect(target: SocketAddr, source: Option<IpAddr>, timeout: Duration) -> io::Result<TcpStream> {
-    let socket = if target.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    socket.set_zero_linger()?;
+    let socket = new_outgoing(target)?;
     if let Some(source) = source {
         // Without this option, bind takes a port away from every other target as well.
         setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
         socket.bind(source_address(source, target))?;
     }
     tokio::time::timeout(timeout, socket.connect(target)).await.map_err(|_| io::ErrorKind::TimedOut)?
+}
+
+/// As [`connect`], from a port of our choice, on which any number of connections to other targets may exist. If
+/// there is one to this very target (it may be in TIME_WAIT), or a listener on the port, any other port is used.
+///
+/// # Errors
+/// As [`connect`]; [`io::ErrorKind::PermissionDenied`] for a port below 1024 without CAP_NET_BIND_SERVICE.
+pub async fn connect_from_port(target: SocketAddr, source: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
+    let from_port = async {
+        let socket = new_outgoing(target)?;
+        socket.set_reuseaddr(true)?;
+        let mut from = source_address(source.ip(), target);
+        from.set_port(source.port());
+        socket.bind(from)?;
+        tokio::time::timeout(timeout, socket.connect(target)).await.map_err(|_| io::ErrorKind::TimedOut)?
+    };
+    match from_port.await {
+        Err(error) if matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable) => {
+            tracing::info!(%target, port = source.port(), %error, "source port not to be had, using another");
+            connect(target, Some(source.ip()), timeout).await
+        }
+        outcome => outcome,
+    }
+}
+
+/// Whether this process may connect from a port on an address.
+///
+/// # Errors
+/// It may not.
+pub(crate) fn check_source(source: SocketAddr) -> io::Result<()> {
+    let socket = Socket::new(Domain::for_address(source), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    match socket.bind(&source.into()) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn new_outgoing(target: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if target.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_zero_linger()?;
+    Ok(socket)
 }
 
 /// `source` with any port, in the family of `target`. A link-local address is only valid with its interface, which
@@ -175,15 +215,6 @@ fn source_towards(target: SocketAddr) -> io::Result<IpAddr> {
     Ok(probe.local_addr()?.ip().to_canonical())
 }
 
-/// Writes as `try_write` does, with the last byte that was written marked urgent (RFC 959 §4.1.3, the Telnet Synch).
-/// If fewer bytes were taken, write the rest in the same way: the mark moves on.
-///
-/// # Errors
-/// [`io::ErrorKind::WouldBlock`] when the socket's buffer is full (await `writable()`), and those of `send(2)`.
-pub fn send_urgent(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    stream.try_io(Interest::WRITABLE, || SockRef::from(stream).send_out_of_band(bytes))
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Read;
@@ -211,6 +242,21 @@ mod tests {
         let (listener, addr) = listener("127.0.0.1");
         let ours = connect(addr, None, SOON).await.unwrap();
         (ours, listener.accept().await.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn connections_to_many_clients_come_from_one_port_and_a_second_to_one_client_from_another() {
+        let source: SocketAddr = "127.0.0.2:2020".parse().unwrap();
+        let (_first, at_first) = listener("127.0.0.3");
+        let (_second, at_second) = listener("127.0.0.4");
+        let connect = async |target| connect_from_port(target, source, SOON).await.unwrap();
+        let first = connect(at_first).await;
+        let second = connect(at_second).await;
+        assert_eq!((first.local_addr().unwrap(), second.local_addr().unwrap()), (source, source));
+        // The same two addresses and ports cannot have a second connection.
+        let again = connect(at_first).await;
+        assert_eq!(again.local_addr().unwrap().ip(), source.ip());
+        assert_ne!(again.local_addr().unwrap().port(), source.port());
     }
 
     #[tokio::test]
@@ -324,7 +370,7 @@ mod tests {
     async fn rfc_05_the_last_byte_is_urgent() {
         let (ours, peer) = pair().await;
         ours.writable().await.unwrap();
-        assert_eq!(send_urgent(&ours, b"ABOR\r\n").unwrap(), 6);
+        assert_eq!(SockRef::from(&ours).send_out_of_band(b"ABOR\r\n").unwrap(), 6);
         let mut peer = Socket::from(peer.into_std().unwrap());
         peer.set_nonblocking(false).unwrap();
         let mut bytes = [0; 16];
@@ -340,7 +386,7 @@ mod tests {
         let (ours, mut peer) = pair().await;
         prepare_control(&peer).unwrap();
         ours.writable().await.unwrap();
-        assert_eq!(send_urgent(&ours, b"\xff\xf4\xff").unwrap(), 3);
+        assert_eq!(SockRef::from(&ours).send_out_of_band(b"\xff\xf4\xff").unwrap(), 3);
         assert_eq!(ours.try_write(b"\xf2ABOR\r\n").unwrap(), 7);
         let mut bytes = [0; 10];
         peer.read_exact(&mut bytes).await.unwrap();

@@ -8,13 +8,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex as FairMutex, Semaphore};
 use tokio::time::Instant;
 
 use super::socket;
 use crate::config::{Config, Listener, Upstream};
 
-/// Control connections to one server that may be under way at once: half of IIS' listen backlog of 60, which
+/// Control connections that a listener may have under way to its server at once: half of IIS' listen backlog of 60, which
 /// others use as well.
 const MAX_UNDER_WAY: usize = 30;
 
@@ -42,19 +42,18 @@ pub(super) struct Connector {
 #[derive(Debug)]
 struct Pace {
     interval: Duration,
-    next: Mutex<Instant>,
+    /// When the first in line may connect. Locked for as long as it waits; the lock is granted in order.
+    next: FairMutex<Instant>,
 }
 
 impl Pace {
-    /// Waits for this connect's turn, in the order of the calls.
+    /// Waits for this connect's turn, in the order of the calls. A turn is taken only when it has come: clients that
+    /// leave before do not make the others wait.
     async fn turn(&self) {
-        let turn = {
-            let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-            let turn = (*next).max(Instant::now());
-            *next = turn + self.interval;
-            turn
-        };
+        let mut next = self.next.lock().await;
+        let turn = (*next).max(Instant::now());
         tokio::time::sleep_until(turn).await;
+        *next = turn + self.interval;
     }
 }
 
@@ -64,7 +63,7 @@ impl Connector {
         let pace = listener
             .limits
             .connects_per_second
-            .map(|rate| Pace { interval: Duration::from_secs(1) / rate.get(), next: Mutex::new(Instant::now()) });
+            .map(|rate| Pace { interval: Duration::from_secs(1) / rate.get(), next: FairMutex::new(Instant::now()) });
         Self {
             listener: listener.name.clone(),
             upstream: listener.upstream.clone(),
@@ -84,22 +83,28 @@ impl Connector {
         if let Some(pace) = &self.pace {
             pace.turn().await;
         }
-        let connecting = async {
-            let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-            for target in self.targets().await? {
-                let attempt = if self.config.serves(target) {
-                    Err(io::Error::other(LOOP))
-                } else {
-                    socket::connect(target, None, self.timeout).await
-                };
-                match attempt.and_then(|stream| self.refuse_loop(stream)) {
-                    Ok(stream) => return Ok(stream),
-                    Err(error) => last = error,
-                }
+        let start = Instant::now();
+        let targets = self.targets().await?;
+        self.connect_to_one_of(&targets, self.timeout.saturating_sub(start.elapsed())).await
+    }
+
+    /// Tries one after the other. One that does not answer leaves each of those behind it its share of the time.
+    async fn connect_to_one_of(&self, targets: &[SocketAddr], limit: Duration) -> io::Result<TcpStream> {
+        let start = Instant::now();
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        for (target, to_try) in targets.iter().zip((1..=targets.len()).rev()) {
+            let share = limit.saturating_sub(start.elapsed()) / u32::try_from(to_try).unwrap_or(u32::MAX);
+            let attempt = if self.config.serves(*target) {
+                Err(io::Error::other(LOOP))
+            } else {
+                socket::connect(*target, None, share).await
+            };
+            match attempt.and_then(|stream| self.refuse_loop(stream)) {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = error,
             }
-            Err(last)
-        };
-        tokio::time::timeout(self.timeout, connecting).await.map_err(|_| io::ErrorKind::TimedOut)?
+        }
+        Err(last)
     }
 
     /// A connection from an address to itself has not left this machine; if it ended at a port of ours, every session
@@ -107,20 +112,36 @@ impl Connector {
     fn refuse_loop(&self, stream: TcpStream) -> io::Result<TcpStream> {
         let (peer, local) = (stream.peer_addr()?, stream.local_addr()?);
         let ours = self.config.listeners.iter().flat_map(|listener| &listener.bind);
-        let is_ours = |bind: &SocketAddr| bind.port() == peer.port() && bind.ip().is_unspecified();
+        // IPv6 sockets are V6ONLY: what listens on the same port of the other family is another program.
+        let is_ours = |bind: &SocketAddr| {
+            bind.port() == peer.port() && bind.ip().is_unspecified() && bind.is_ipv4() == peer.is_ipv4()
+        };
         if peer.ip() == local.ip() && ours.into_iter().any(is_ours) {
             return Err(io::Error::other(LOOP));
         }
         Ok(stream)
     }
 
-    /// A name is resolved anew for each session; while that fails, its last addresses serve on.
+    /// A name is resolved anew for each session.
     async fn targets(&self) -> io::Result<Vec<SocketAddr>> {
-        let (host, port) = match &self.upstream {
-            Upstream::Address(addr) => return Ok(vec![*addr]),
-            Upstream::Name { host, port } => (host.as_str(), *port),
-        };
-        let found = tokio::net::lookup_host((host, port)).await.map(Iterator::collect::<Vec<_>>);
+        match &self.upstream {
+            Upstream::Address(addr) => Ok(vec![*addr]),
+            Upstream::Name { host, port } => {
+                let look_up = tokio::net::lookup_host((host.as_str(), *port));
+                self.found_or_last(host, async { Ok(look_up.await?.collect()) }).await
+            }
+        }
+    }
+
+    /// While a name does not resolve, its last addresses serve on. A name server that is down does not answer at all,
+    /// so half of the time is left for connecting.
+    async fn found_or_last(
+        &self,
+        host: &str,
+        look_up: impl Future<Output = io::Result<Vec<SocketAddr>>>,
+    ) -> io::Result<Vec<SocketAddr>> {
+        let found = tokio::time::timeout(self.timeout / 2, look_up).await;
+        let found = found.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no name server answers")));
         let mut last = self.resolved.lock().unwrap_or_else(PoisonError::into_inner);
         match found {
             Ok(found) if !found.is_empty() => last.clone_from(&found),
@@ -133,14 +154,14 @@ impl Connector {
         Ok(last.clone())
     }
 
-    /// The server has sent something.
+    /// The server has welcomed a client.
     pub(super) fn greeted(&self) {
         if self.hang_ups.load(Ordering::Relaxed) != 0 {
             self.hang_ups.store(0, Ordering::Relaxed);
         }
     }
 
-    /// The server has closed a connection without a word.
+    /// The server has closed a connection instead of greeting.
     pub(super) fn hung_up(&self) {
         if self.hang_ups.fetch_add(1, Ordering::Relaxed) + 1 == SUSPICIOUS {
             tracing::error!(
@@ -166,11 +187,89 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn rel_27_connects_are_paced_in_order() {
-        let pace = Pace { interval: Duration::from_millis(100), next: Mutex::new(Instant::now()) };
+        let pace = pace();
         let start = Instant::now();
         for turn in 0..5 {
             pace.turn().await;
             assert_eq!(start.elapsed().as_millis(), turn * 100);
+        }
+    }
+
+    fn pace() -> Pace {
+        Pace { interval: Duration::from_millis(100), next: FairMutex::new(Instant::now()) }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rel_27_those_who_leave_the_line_cost_no_turn() {
+        let pace = pace();
+        pace.turn().await;
+        let start = Instant::now();
+        for _ in 0..1000 {
+            assert!(poll_once(pace.turn()).await.is_none());
+        }
+        pace.turn().await;
+        assert_eq!(start.elapsed().as_millis(), 100);
+    }
+
+    /// Waits for nothing, and lets go.
+    async fn poll_once<F: Future>(future: F) -> Option<F::Output> {
+        tokio::time::timeout(Duration::ZERO, future).await.ok()
+    }
+
+    fn connector(bind: &str, upstream: &str) -> Connector {
+        let yaml = format!(
+            "listeners: [{{ bind: \"{bind}\", upstream: \"{upstream}\", client: {{ address_map: \
+             [{{ peers: any, announce: local }}], data_ports: 20000 }}, timeouts: {{ connect_server: 2s }} }}]"
+        );
+        let config = Arc::new(Config::parse(&yaml, "test.yaml").unwrap());
+        Connector::new(&config.listeners[0], Arc::clone(&config))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rel_25_the_last_addresses_serve_on_while_no_name_server_answers() {
+        let connector = connector("127.0.0.1:2121", "ftp.example.com:21");
+        let silence = || std::future::pending::<io::Result<Vec<SocketAddr>>>();
+        assert_eq!(connector.found_or_last("", silence()).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let good = vec!["192.0.2.1:21".parse().unwrap()];
+        assert_eq!(connector.found_or_last("", async { Ok(good.clone()) }).await.unwrap(), good);
+        let start = Instant::now();
+        assert_eq!(connector.found_or_last("", silence()).await.unwrap(), good);
+        assert!(start.elapsed() <= connector.timeout / 2, "there is time left to connect");
+        assert_eq!(connector.found_or_last("", async { Err(io::ErrorKind::NotFound.into()) }).await.unwrap(), good);
+    }
+
+    #[tokio::test]
+    async fn rel_10_an_address_that_does_not_answer_leaves_time_for_the_next() {
+        let hole = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        hole.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        hole.listen(0).unwrap();
+        let silent = hole.local_addr().unwrap().as_socket().unwrap();
+        // A backlog of 0 holds one connection; Linux drops the SYNs beyond.
+        let _first = TcpStream::connect(silent).await.unwrap();
+        let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let good = server.local_addr().unwrap();
+        let connector = connector("127.0.0.1:2121", "ftp.example.com:21");
+        let (start, limit) = (Instant::now(), Duration::from_secs(1));
+        let stream = connector.connect_to_one_of(&[silent, good], limit).await.unwrap();
+        assert!(start.elapsed() < limit * 3 / 4, "{:?}", start.elapsed());
+        assert_eq!(stream.peer_addr().unwrap(), good);
+        let error = connector.connect_to_one_of(&[silent], Duration::from_millis(200)).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    /// An IPv4 server on the machine that serves IPv6 in its place.
+    #[tokio::test]
+    async fn sec_03_the_same_port_of_the_other_family_is_no_loop() {
+        let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = server.local_addr().unwrap();
+        for (wildcard, is_loop) in [("[::]", false), ("0.0.0.0", true)] {
+            // Not from a file: this would be refused there, as loopback is known to be behind a wildcard.
+            let mut connector = connector("127.0.0.9:2121", &at.to_string());
+            let mut config = Config::clone(&connector.config);
+            config.listeners[0].bind = vec![format!("{wildcard}:{}", at.port()).parse().unwrap()];
+            connector.config = Arc::new(config);
+            let stream = TcpStream::connect(at).await.unwrap();
+            assert_eq!(connector.refuse_loop(stream).is_err(), is_loop, "{wildcard}");
         }
     }
 }

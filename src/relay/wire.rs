@@ -16,7 +16,8 @@ use tokio::net::TcpStream;
 
 use super::socket;
 
-/// With so much unwritten, no more is read from the other leg. Twice what a session lets through at once.
+/// With so much unwritten, nothing more is read that could lead to more. One reply that a session held back, as much
+/// again, can still come on top.
 const HIGH_WATER: usize = 64 * 1024;
 
 /// Lines that go out in one system call. Linux takes 1,024 (`IOV_MAX`); a screenful is enough for banners.
@@ -77,6 +78,8 @@ pub(super) struct Wire {
     queue: VecDeque<Chunk>,
     queued: usize,
     outgoing: Outgoing,
+    /// A write has failed, or the socket has an error.
+    broken: bool,
     batching: Batching,
 }
 
@@ -86,7 +89,15 @@ impl Wire {
         socket::prepare_control(&stream)?;
         let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
         let io = watch(stream.into_std()?, interest)?;
-        Ok(Self { io, ready: Ready::EMPTY, queue: VecDeque::new(), queued: 0, outgoing: Outgoing::Open, batching })
+        Ok(Self {
+            io,
+            ready: Ready::EMPTY,
+            queue: VecDeque::new(),
+            queued: 0,
+            outgoing: Outgoing::Open,
+            broken: false,
+            batching,
+        })
     }
 
     pub(super) fn peer_addr(&self) -> io::Result<SocketAddr> {
@@ -121,16 +132,19 @@ impl Wire {
     }
 
     fn is_ready(&self, read: bool) -> bool {
-        self.ready.is_error()
+        self.broken
+            || self.ready.is_error()
             || (read && (self.ready.is_readable() || self.ready.is_priority()))
             || (!self.queue.is_empty() && self.ready.is_writable())
     }
 
-    /// Whether the connection has failed.
-    pub(super) fn has_failed(&mut self) -> bool {
-        let reported = self.ready.is_error();
-        self.ready = self.ready - Ready::ERROR;
-        reported && !matches!(self.io.get_ref().take_error(), Ok(None))
+    /// Whether the connection has failed. What arrived before can still be read.
+    pub(super) fn is_broken(&mut self) -> bool {
+        if self.ready.is_error() {
+            self.ready = self.ready - Ready::ERROR;
+            self.broken |= !matches!(self.io.get_ref().take_error(), Ok(None));
+        }
+        self.broken
     }
 
     /// Queues bytes; `urgent`: the last of them as urgent data. Dropped after [`shutdown`](Self::shutdown).
@@ -148,24 +162,23 @@ impl Wire {
         }
     }
 
-    /// Writes as much as the socket takes. `Ok(false)`: it is full.
-    pub(super) fn flush(&mut self) -> io::Result<bool> {
-        while !self.queue.is_empty() {
+    /// Writes as much as the socket takes.
+    pub(super) fn flush(&mut self) {
+        while !self.queue.is_empty() && !self.broken {
             match self.write_some() {
                 Ok(written) => self.consume(written),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.ready = self.ready - Ready::WRITABLE;
-                    return Ok(false);
+                    return;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Err(_) => self.broken = true,
             }
         }
-        if self.outgoing == Outgoing::Closing {
+        if self.outgoing == Outgoing::Closing && !self.broken {
             self.outgoing = Outgoing::Closed;
-            self.io.get_ref().shutdown(Shutdown::Write)?;
+            self.broken = self.io.get_ref().shutdown(Shutdown::Write).is_err();
         }
-        Ok(true)
     }
 
     fn write_some(&self) -> io::Result<usize> {
@@ -230,12 +243,78 @@ impl Wire {
         }
     }
 
+    /// Returns when everything has been written and the peer has closed, too, or the connection has failed.
     async fn drain(&mut self) {
-        while self.flush().is_ok() && self.ready(true).await.is_ok() && !self.has_failed() {
-            let mut discarded = [0; 512];
-            if matches!(self.read(&mut discarded), Received::Eof | Received::Reset) {
+        let mut peer_is_open = true;
+        loop {
+            self.flush();
+            let is_over = !peer_is_open && self.queue.is_empty();
+            if is_over || self.is_broken() || self.ready(peer_is_open).await.is_err() {
                 return;
             }
+            if peer_is_open && self.discard() == Received::Eof {
+                peer_is_open = false;
+            }
+            // A peer that sends without a pause never makes us wait, and a future that never waits sees no timeout.
+            tokio::task::coop::consume_budget().await;
         }
+    }
+
+    /// Reads once, for nothing. No buffer of its own is part of the caller's future.
+    fn discard(&mut self) -> Received {
+        let received = self.read(&mut [0; 512]);
+        self.broken |= received == Received::Reset;
+        received
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::pin::pin;
+    use std::task::Poll;
+
+    use super::*;
+
+    /// A wire of ours, and its peer, which takes little before it reads.
+    async fn pair() -> (Wire, std::net::TcpStream) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        SockRef::from(&listener).set_recv_buffer_size(4096).unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        SockRef::from(&ours).set_send_buffer_size(4096).unwrap();
+        (Wire::new(ours, Batching::Together).unwrap(), listener.accept().unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn rel_04_a_slow_reader_that_has_closed_its_direction_gets_everything() {
+        const SIZE: usize = 1 << 20;
+        let (mut wire, mut peer) = pair().await;
+        wire.send(vec![b'x'; SIZE].into(), false);
+        peer.shutdown(Shutdown::Write).unwrap();
+        let reader = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(100));
+            let mut got = Vec::new();
+            peer.read_to_end(&mut got).map(|_| got.len())
+        });
+        wire.finish(Duration::from_secs(20)).await;
+        assert_eq!(reader.join().unwrap().unwrap(), SIZE);
+    }
+
+    #[tokio::test]
+    async fn rel_11_a_flood_does_not_keep_a_timeout_from_being_seen() {
+        let (mut wire, mut peer) = pair().await;
+        peer.set_nonblocking(true).unwrap();
+        let mut sent = 0;
+        while let Ok(count) = peer.write(&[0; 1 << 16]) {
+            sent += count;
+        }
+        assert!(sent > 256 * 1024, "{sent} bytes are no flood");
+        wire.ready(true).await.unwrap();
+        {
+            let mut drain = pin!(wire.drain());
+            let first = poll_fn(|cx| Poll::Ready(drain.as_mut().poll(cx))).await;
+            assert!(first.is_pending());
+        }
+        assert!(matches!(wire.read(&mut [0; 1]), Received::Bytes { .. }), "one poll has read everything");
     }
 }

@@ -49,15 +49,21 @@ impl Input {
 pub(super) struct Held {
     inputs: VecDeque<Input>,
     bytes: usize,
+    /// What was read together with the line that filled this up; never more than one read.
+    unread: Vec<u8>,
 }
 
 impl Held {
     pub(super) fn is_empty(&self) -> bool {
-        self.inputs.is_empty()
+        self.inputs.is_empty() && self.unread.is_empty()
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.inputs.len() >= MAX_HELD_LINES || self.bytes >= MAX_HELD_BYTES
+        !self.has_room() || !self.unread.is_empty()
+    }
+
+    fn has_room(&self) -> bool {
+        self.inputs.len() < MAX_HELD_LINES && self.bytes < MAX_HELD_BYTES
     }
 
     fn push(&mut self, input: Input) {
@@ -70,11 +76,27 @@ impl Held {
         self.bytes -= input.len();
         Some(input)
     }
+
+    /// What was read and not looked at, if there is room for its lines now.
+    fn take_unread(&mut self) -> Option<Vec<u8>> {
+        (self.has_room() && !self.unread.is_empty()).then(|| std::mem::take(&mut self.unread))
+    }
 }
 
 impl Session {
-    pub(super) fn client_bytes(&mut self, mut data: &[u8], now: Instant) {
+    pub(super) fn client_bytes(&mut self, data: &[u8], now: Instant) {
+        if self.flow.server.eof {
+            // There is nobody to answer.
+        } else if self.held.is_full() {
+            self.held.unread.extend_from_slice(data);
+        } else {
+            self.split(data, now);
+        }
+    }
+
+    fn split(&mut self, mut data: &[u8], now: Instant) {
         while !self.closed
+            && !self.held.is_full()
             && let Some(piece) = self.lines.client.next(&mut data)
         {
             let input = match piece {
@@ -82,40 +104,65 @@ impl Session {
                     Ok(line) => Input::Line(line),
                     Err(LineError::ControlByte) => Input::ControlByte,
                 },
+                Piece::Overlong { bytes, first: true, .. } => {
+                    // Its first part says what it is.
+                    if let Ok(line) = CommandLine::new(bytes) {
+                        self.check_speaker(&line);
+                    }
+                    continue;
+                }
                 Piece::Overlong { last: true, .. } => Input::TooLong,
                 Piece::Overlong { last: false, .. } => continue,
             };
+            self.timers.stop(Timer::Line);
             self.receive(input, now);
         }
+        self.held.unread.extend_from_slice(data);
     }
 
     fn receive(&mut self, input: Input, now: Instant) {
         if let Input::Line(line) = &input {
-            if !self.spoken && line.is_http() {
-                return self.close(Reason::NotFtp);
-            }
-            if matches!(line.parse(), Err(CommandError::LooksLikeReply)) {
-                return self.close(Reason::Spoofed(Leg::Client));
-            }
+            self.check_speaker(line);
         }
         self.spoken = true;
-        if self.server.is_some() && self.held.is_empty() && input.is_for_a_busy_server() {
-            return self.execute(input, now);
+        if self.closed {
+            return;
         }
         self.held.push(input);
         self.advance(now);
     }
 
+    /// Ends the session with a client that is none.
+    fn check_speaker(&mut self, line: &CommandLine) {
+        if !self.spoken && line.is_http() {
+            self.close(Reason::NotFtp);
+        } else if matches!(line.parse(), Err(CommandError::LooksLikeReply)) {
+            self.close(Reason::Spoofed(Leg::Client));
+        }
+    }
+
     /// Carries out the commands whose turn has come.
     pub(super) fn advance(&mut self, now: Instant) {
-        while !self.closed && !self.must_hold() {
-            let Some(input) = self.held.pop() else { break };
-            self.execute(input, now);
+        loop {
+            while !self.closed && self.may_go_on() {
+                let Some(input) = self.held.pop() else { break };
+                self.execute(input, now);
+            }
+            let Some(unread) = self.held.take_unread() else { break };
+            self.split(&unread, now);
         }
-        if self.flow.client.eof && self.held.is_empty() && !self.flow.server.shut && !self.closed {
-            self.flow.server.shut = true;
-            self.act(Action::Shutdown { leg: Leg::Server });
+    }
+
+    /// Whether the next command's turn has come. ABOR and STAT do not wait for what is under way, if only
+    /// everything before them is with the server.
+    fn may_go_on(&self) -> bool {
+        if !self.must_hold() {
+            return true;
         }
+        self.held.inputs.front().is_some_and(Input::is_for_a_busy_server)
+            && self.server.is_some()
+            && !self.pending.is_full()
+            && self.exchange.as_ref().is_none_or(|exchange| exchange.is_bound())
     }
 
     fn must_hold(&self) -> bool {
@@ -175,7 +222,7 @@ impl Session {
             Command::Abor => {
                 self.channels.unhold(Unhold::Aborted);
                 self.release();
-                self.forward_urgently(line, Pending::Abor);
+                self.forward_urgently(line, Pending::Abor { doubtful: false });
             }
             Command::Stat => self.forward_urgently(line, Pending::Stat),
             Command::Quit => self.forward_urgently(line, Pending::Plain),
@@ -194,14 +241,20 @@ impl Session {
 
     fn forward(&mut self, line: &CommandLine, entry: Pending) {
         self.pending.push(entry);
-        self.to_server(line.wire(), false);
+        self.send_server(line.wire(), false);
     }
 
     /// ABOR, STAT and QUIT carry the client's urgent data on (RFC 959 §4.1.3).
     fn forward_urgently(&mut self, line: &CommandLine, entry: Pending) {
         self.pending.push(entry);
-        let urgent = std::mem::take(&mut self.urgent);
-        self.to_server(line.wire(), urgent);
+        if !std::mem::take(&mut self.urgent) {
+            return self.send_server(line.wire(), false);
+        }
+        let (urgent, rest) = line.urgent_wire();
+        self.send_server(urgent, true);
+        if !rest.is_empty() {
+            self.send_server(rest, false);
+        }
     }
 
     fn transfer(&mut self, line: &CommandLine, verb: TransferVerb, path: Bytes, now: Instant) {

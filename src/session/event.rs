@@ -56,12 +56,14 @@ pub enum Event<'a> {
         /// What to tell the peer of that leg.
         at: Announced,
     },
-    /// Answers [`Action::Bind`]: no port is to be had, or there is nothing to announce.
+    /// Answers [`Action::Bind`]: the peer cannot be told to connect to us.
     PortRefused {
         /// The channel.
         id: ChannelId,
         /// The end that should have accepted.
         leg: Leg,
+        /// What there is not.
+        lacks: Lack,
     },
     /// Everything that came from the other leg, and our FIN, has been handed to this leg's socket.
     ChannelFlushed {
@@ -79,6 +81,15 @@ pub enum Event<'a> {
     },
     /// The program is about to stop: finish what runs, start nothing new.
     Drain,
+}
+
+/// What is missing for a peer to connect to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lack {
+    /// A port: every one is taken, and stayed so.
+    Port,
+    /// An address: the name to announce has never been resolved.
+    Address,
 }
 
 /// The end of a data channel.
@@ -166,7 +177,7 @@ pub enum Action {
     Transferred(Box<TransferRecord>),
     /// Worth a line in the log.
     Notice(Notice),
-    /// The session is over. Nothing follows.
+    /// The session is over. Nothing follows but [`Transferred`](Self::Transferred).
     Close {
         /// Why.
         why: Reason,

@@ -11,6 +11,7 @@ use bytes::{Bytes, BytesMut};
 use super::event::ChannelId;
 use crate::addr::{Announced, Family, Leg, PerLeg};
 use crate::ftp::host_port::{write_eprt, write_port};
+use crate::ftp::reply::Code;
 use crate::nat::DataMode;
 use crate::nat::policy::DialTarget;
 
@@ -61,6 +62,8 @@ pub(super) struct Exchange {
     pub(super) family_argument: Option<Family>,
     /// Where the client wants to be dialled.
     pub(super) dial_client: Option<DialTarget>,
+    /// Its channel is over already: the lease of its port was revoked while the server took its time.
+    pub(super) ended: bool,
     /// The ends that accept, and what their peers are told once it is known.
     announced: PerLeg<Bound>,
     /// The server's reply to EPSV, kept while PASV is tried in its place.
@@ -83,7 +86,7 @@ impl Exchange {
     pub(super) fn new(id: ChannelId, asked: Setup, sent: Setup) -> Self {
         let bound = |accepts| if accepts { Bound::Awaited } else { Bound::No };
         let announced = PerLeg { client: bound(asked.is_passive()), server: bound(!sent.is_passive()) };
-        Self { id, asked, sent, family_argument: None, dial_client: None, announced, epsv_refusal: None }
+        Self { id, asked, sent, family_argument: None, dial_client: None, ended: false, announced, epsv_refusal: None }
     }
 
     /// The ends that accept.
@@ -91,12 +94,22 @@ impl Exchange {
         [Leg::Client, Leg::Server].into_iter().filter(|leg| self.announced[*leg] != Bound::No)
     }
 
-    /// A port was bound. True once every end that accepts has one.
+    /// Whether the shell has a channel for this and it is not over: one is opened by `Bind`, and where no end
+    /// accepts, not before the server has answered.
+    pub(super) fn is_open(&self) -> bool {
+        !self.ended && self.accepting().next().is_some()
+    }
+
+    /// A port was bound. True if it was the last that was waited for.
     pub(super) fn bound(&mut self, leg: Leg, at: Announced) -> bool {
+        if self.announced[leg] != Bound::Awaited {
+            return false;
+        }
         self.announced[leg] = Bound::At(at);
         self.is_bound()
     }
 
+    /// Whether every end that accepts has its port; then the server has been told.
     pub(super) fn is_bound(&self) -> bool {
         self.announced.client != Bound::Awaited && self.announced.server != Bound::Awaited
     }
@@ -135,22 +148,45 @@ impl Exchange {
 }
 
 /// Collects a reply that must be known whole before anything is sent on; bounded.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Collected {
+    code: Code,
     text: BytesMut,
     /// The lines so far.
     ends: Vec<usize>,
+    /// More came than is kept.
+    is_cut: bool,
 }
 
 /// As much as one line may have: nobody needs more to name a port.
 const MAX_COLLECTED: usize = crate::ftp::line::MAX_LINE;
 
 impl Collected {
-    /// Adds a line; false if that is more than is kept.
+    pub(super) fn new(code: Code) -> Self {
+        Self { code, text: BytesMut::new(), ends: Vec::new(), is_cut: false }
+    }
+
+    /// Adds a line; false if there is no room, and the reply should pass as it is.
+    ///
+    /// The text of a 227 or 229 never passes, because the address in it is the inside one: what is too much
+    /// of it is dropped.
     pub(super) fn push(&mut self, line: &[u8]) -> bool {
+        self.is_cut |= self.text.len() + line.len() > MAX_COLLECTED;
+        if self.is_cut {
+            return !self.code.is_error();
+        }
         self.text.extend_from_slice(line);
         self.ends.push(self.text.len());
-        self.text.len() <= MAX_COLLECTED
+        true
+    }
+
+    /// Whether this is a refusal, which the client may see even if it is not complete.
+    pub(super) fn is_refusal(&self) -> bool {
+        self.code.is_error()
+    }
+
+    pub(super) fn is_cut(&self) -> bool {
+        self.is_cut
     }
 
     pub(super) fn lines(&self) -> impl Iterator<Item = &[u8]> {
@@ -159,7 +195,7 @@ impl Collected {
 
     /// The only line, if there is just one.
     pub(super) fn single(&self) -> Option<&[u8]> {
-        (self.ends.len() == 1).then_some(&self.text)
+        (self.ends.len() == 1 && !self.is_cut).then_some(&self.text)
     }
 
     pub(super) fn into_bytes(self) -> Bytes {

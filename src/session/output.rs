@@ -3,21 +3,18 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::event::ChannelId;
 use super::transfer::Verdict;
 
-/// A final reply may run over many lines (`226-` statistics). Past this much of it the rest streams through.
-/// Four times the longest line that we parse.
-const MAX_FINAL_REPLY: usize = 16 * 1024;
-
-/// With so much waiting, the server is not read any further.
+/// With so much waiting, the server is not read any further: room for any sane final reply (`226-`
+/// statistics) and what pipelined commands are answered behind it, but a bound.
 const HIGH_WATER: usize = 64 * 1024;
 
 #[derive(Debug)]
 enum Item {
-    Bytes(Bytes),
+    Text(BytesMut),
     Final(Final),
 }
 
@@ -25,8 +22,7 @@ enum Item {
 struct Final {
     channel: ChannelId,
     code: u16,
-    lines: Vec<Bytes>,
-    complete: bool,
+    text: BytesMut,
 }
 
 /// A final reply that has been let go.
@@ -37,18 +33,23 @@ pub(super) struct Released {
     pub(super) code: u16,
 }
 
-/// Whether there is room for more of a final reply.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Room {
-    Left,
-    /// What comes next is no longer part of what is held.
-    Full,
+/// What happens to further lines of the final reply that is being received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Rest {
+    /// They wait with the lines before them.
+    #[default]
+    Waits,
+    /// Those before them are with the client.
+    Passes,
+    /// The client has got another reply instead.
+    Vanishes,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Output {
     items: VecDeque<Item>,
     bytes: usize,
+    rest: Rest,
 }
 
 impl Output {
@@ -68,31 +69,29 @@ impl Output {
             return Some(bytes);
         }
         self.bytes += bytes.len();
-        self.items.push_back(Item::Bytes(bytes));
+        match self.items.back_mut() {
+            Some(Item::Text(text)) => text.extend_from_slice(&bytes),
+            Some(Item::Final(_)) | None => self.items.push_back(Item::Text(BytesMut::from(&bytes[..]))),
+        }
         None
     }
 
     /// A final reply begins.
     pub(super) fn open_final(&mut self, channel: ChannelId, code: u16) {
-        self.items.push_back(Item::Final(Final { channel, code, lines: Vec::new(), complete: false }));
+        self.rest = Rest::Waits;
+        self.items.push_back(Item::Final(Final { channel, code, text: BytesMut::new() }));
     }
 
-    /// A line of the final reply that was opened last.
-    pub(super) fn put_final(&mut self, line: Bytes) -> Room {
-        let Some(Item::Final(last)) = self.items.back_mut() else { return Room::Full };
-        self.bytes += line.len();
-        last.lines.push(line);
-        if last.lines.iter().map(Bytes::len).sum::<usize>() < MAX_FINAL_REPLY {
-            return Room::Left;
-        }
-        last.complete = true;
-        Room::Full
-    }
-
-    /// The final reply that was opened last is complete.
-    pub(super) fn close_final(&mut self) {
-        if let Some(Item::Final(last)) = self.items.back_mut() {
-            last.complete = true;
+    /// A line of the final reply that was opened last. Returns it if it goes out now.
+    pub(super) fn put_final(&mut self, line: Bytes) -> Option<Bytes> {
+        match (self.rest, self.items.back_mut()) {
+            (Rest::Vanishes, _) => None,
+            (Rest::Waits, Some(Item::Final(last))) => {
+                self.bytes += line.len();
+                last.text.extend_from_slice(&line);
+                None
+            }
+            (Rest::Waits | Rest::Passes, _) => self.put(line),
         }
     }
 
@@ -106,31 +105,31 @@ impl Output {
         let mut released = Vec::new();
         while let Some(item) = self.items.pop_front() {
             match item {
-                Item::Bytes(bytes) => {
-                    self.bytes -= bytes.len();
-                    send(bytes);
+                Item::Text(text) => {
+                    self.bytes -= text.len();
+                    send(text.freeze());
                 }
                 Item::Final(reply) => {
-                    let verdict = if reply.complete { verdict(reply.channel) } else { Verdict::Wait };
-                    let held: usize = reply.lines.iter().map(Bytes::len).sum();
-                    let code = match verdict {
+                    let (text, code, rest) = match verdict(reply.channel) {
                         Verdict::Wait => {
                             self.items.push_front(Item::Final(reply));
                             break;
                         }
-                        Verdict::Pass => {
-                            reply.lines.into_iter().for_each(&mut send);
-                            reply.code
-                        }
-                        Verdict::Replace(failure) => {
-                            send(failure.reply());
-                            failure.code()
-                        }
+                        Verdict::Pass => (None, reply.code, Rest::Passes),
+                        Verdict::Replace(failure) => (Some(failure.reply()), failure.code(), Rest::Vanishes),
                     };
-                    self.bytes -= held;
+                    self.bytes -= reply.text.len();
+                    if self.items.iter().all(|item| matches!(item, Item::Text(_))) {
+                        self.rest = rest;
+                    }
+                    send(text.unwrap_or_else(|| reply.text.freeze()));
                     released.push(Released { channel: reply.channel, code });
                 }
             }
+        }
+        if self.items.is_empty() {
+            // An idle session keeps no room for what it once held.
+            self.items = VecDeque::new();
         }
         released
     }

@@ -31,8 +31,12 @@ pub(super) enum Pending {
     Port(ChannelId),
     /// RETR, STOR and their like.
     Transfer(Transfer),
-    /// ABOR. One reply, or two during a transfer; the second may never come.
-    Abor,
+    /// ABOR. `doubtful`: a transfer has been answered since it was sent. Most servers now answer ABOR itself,
+    /// others have done so with that reply.
+    Abor {
+        /// Its reply may never come.
+        doubtful: bool,
+    },
     /// STAT, answered during a transfer (RFC 959 §4.1.3).
     Stat,
     /// FEAT, whose reply is filtered.
@@ -67,7 +71,7 @@ pub(super) enum Match {
     Entry(Ticket),
     /// To nothing: no command awaits a reply.
     Unsolicited,
-    /// To something that we no longer know: PASV or EPSV is due an answer, and this is none.
+    /// To something that we no longer know: PASV or a transfer is due an answer, and this is none.
     Stray,
 }
 
@@ -88,9 +92,9 @@ impl PendingQueue {
         Ticket(self.issued)
     }
 
-    /// Whether the server owes a reply. An ABOR at the end may have been answered together with its transfer.
+    /// Whether the server owes a reply for certain.
     pub(super) fn is_outstanding(&self) -> bool {
-        self.entries.iter().any(|(_, entry)| *entry != Pending::Abor)
+        self.entries.iter().any(|(_, entry)| *entry != Pending::Abor { doubtful: true })
     }
 
     /// Whether no further command may be sent for now.
@@ -109,7 +113,20 @@ impl PendingQueue {
     /// Takes an entry out: its reply is complete.
     pub(super) fn remove(&mut self, ticket: Ticket) -> Option<Pending> {
         let index = self.entries.iter().position(|(t, _)| *t == ticket)?;
-        self.entries.remove(index).map(|(_, entry)| entry)
+        let (_, entry) = self.entries.remove(index)?;
+        if matches!(entry, Pending::Transfer(_)) {
+            for (_, behind) in self.entries.range_mut(index..) {
+                if let Pending::Abor { doubtful } = behind {
+                    *doubtful = true;
+                }
+            }
+        }
+        Some(entry)
+    }
+
+    /// Whether the next reply should be the one to PASV or EPSV.
+    pub(super) fn awaits_passive(&self) -> bool {
+        matches!(self.entries.front(), Some((_, Pending::Passive)))
     }
 
     /// Our own replies whose turn has come.
@@ -147,28 +164,36 @@ impl PendingQueue {
 
     /// Which entry a reply with this code answers.
     pub(super) fn select(&mut self, code: Code) -> Match {
-        if matches!(code.get(), 227 | 229) && self.position(&Pending::Passive).is_some() {
-            self.forget_stale();
+        if is_passive(code)
+            && let Some(passive) = self.position(&Pending::Passive)
+        {
+            self.forget_before(passive);
+            return Match::Entry(passive);
         }
-        loop {
-            let Some((ticket, front)) = self.entries.front() else { return Match::Unsolicited };
-            let ticket = *ticket;
-            return match front {
-                Pending::Passive if !answers_passive(code) => self.stat_for(code).map_or(Match::Stray, Match::Entry),
-                Pending::Transfer(_) if matches!(code.get(), 227 | 229) => {
-                    self.position(&Pending::Passive).map_or(Match::Entry(ticket), Match::Entry)
+        self.skip_answered_abor(code);
+        let Some((ticket, front)) = self.entries.front() else { return Match::Unsolicited };
+        match front {
+            Pending::Passive if !code.is_error() => self.stat_for(code).map_or(Match::Stray, Match::Entry),
+            Pending::Transfer(transfer) => {
+                let aside = if transfer.started || is_status(code) { self.stat_for(code) } else { None };
+                match aside {
+                    Some(stat) => Match::Entry(stat),
+                    None if is_passive(code) || !(transfer.started || may_open_transfer(code)) => Match::Stray,
+                    None => Match::Entry(*ticket),
                 }
-                Pending::Transfer(transfer) => {
-                    let aside = if transfer.started || is_status(code) { self.stat_for(code) } else { None };
-                    Match::Entry(aside.unwrap_or(ticket))
-                }
-                // One reply to ABOR instead of two: this one is for what came after it.
-                Pending::Abor if self.entries.len() > 1 && !answers_abor(code) => {
-                    self.entries.pop_front();
-                    continue;
-                }
-                _ => Match::Entry(ticket),
-            };
+            }
+            Pending::Swallow => Match::Entry(self.stat_for(code).unwrap_or(*ticket)),
+            _ => Match::Entry(*ticket),
+        }
+    }
+
+    /// One reply to ABOR instead of two: what comes now is for what was sent after it.
+    fn skip_answered_abor(&mut self, code: Code) {
+        while self.entries.len() > 1
+            && let Some((_, Pending::Abor { doubtful })) = self.entries.front()
+            && !answers_abor(code, *doubtful)
+        {
+            self.entries.pop_front();
         }
     }
 
@@ -181,37 +206,35 @@ impl PendingQueue {
         self.entries.iter().find(|(_, entry)| entry == wanted).map(|(ticket, _)| *ticket)
     }
 
-    /// A 227 answers PASV and nothing else: what waits before it, and is no transfer, has been answered
-    /// long ago by a server that gives fewer replies than it gets commands.
-    fn forget_stale(&mut self) {
-        while let Some((_, front)) = self.entries.front() {
-            match front {
-                Pending::Passive | Pending::Active | Pending::Transfer(_) | Pending::Own(_) => break,
-                Pending::Greeting
-                | Pending::Plain
-                | Pending::Port(_)
-                | Pending::Abor
-                | Pending::Stat
-                | Pending::Feat
-                | Pending::Rein
-                | Pending::Mode(_)
-                | Pending::EpsvAll
-                | Pending::Swallow => {
-                    self.entries.pop_front();
-                }
-            }
-        }
+    /// A 227 answers PASV and nothing else: what waits before it has been answered long ago, by a server that
+    /// gives fewer replies than it gets commands. Not so transfers, which take their time, and our own replies.
+    fn forget_before(&mut self, passive: Ticket) {
+        let mut before = true;
+        self.entries.retain(|(ticket, entry)| {
+            before &= *ticket != passive;
+            !before || matches!(entry, Pending::Transfer(_) | Pending::Own(_) | Pending::Swallow)
+        });
     }
 }
 
-/// 227, 229 or a refusal. Anything else leaves PASV unanswered: basic-ftp#157 saw `250` before the 227.
-fn answers_passive(code: Code) -> bool {
-    matches!(code.get(), 227 | 229) || code.is_error()
+/// 227 and 229 answer PASV and EPSV; besides them only a refusal does. Anything else leaves PASV unanswered:
+/// basic-ftp#157 saw `250` before the 227.
+fn is_passive(code: Code) -> bool {
+    matches!(code.get(), 227 | 229)
 }
 
-/// RFC 959 §4.2.2: 225, 226 after ABOR, 426 for the transfer; errors from servers without ABOR.
-fn answers_abor(code: Code) -> bool {
-    matches!(code.get(), 225 | 226) || code.is_error()
+/// Whether this may be the first reply to a transfer. Some servers send 226 or 250 without a 1xx before it
+/// (empty listings); another 2xx is a late answer to something else.
+fn may_open_transfer(code: Code) -> bool {
+    !code.is_success() || matches!(code.get(), 225 | 226 | 250)
+}
+
+/// RFC 959 §5.4: 225, 226 and errors, of which those of the file system (x5x) are never ABOR's. If it was
+/// perhaps answered already, 225 and 226 alone are clear enough.
+fn answers_abor(code: Code, doubtful: bool) -> bool {
+    const FILE_SYSTEM: u16 = 5;
+    let is_refusal = code.is_error() && code.get() / 10 % 10 != FILE_SYSTEM;
+    matches!(code.get(), 225 | 226) || (is_refusal && !doubtful)
 }
 
 /// 211, 212 and 213 answer STAT.

@@ -4,13 +4,13 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::Session;
+use super::client::Held;
 use super::event::{Action, ChannelId, Notice, Reason};
 use super::exchange::Collected;
-use super::output::Room;
 use super::pending::{Match, Pending, Ticket, Transfer};
 use super::timer::Timer;
 use super::transfer::Unhold;
+use super::{Session, UNAVAILABLE};
 use crate::addr::Leg;
 use crate::ftp::line::Piece;
 use crate::ftp::reply::{Code, ReplyLine, feat_names_hidden, starts_with_command};
@@ -27,7 +27,16 @@ pub(super) enum Route {
     /// They are a transfer's final reply, which may have to wait.
     Final,
     /// They are kept until the whole reply is known, and then translated.
-    Collect(Collected),
+    Collect(Box<Collected>),
+}
+
+/// A line that is too long to be looked at, and not over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LongLine {
+    /// It is the last of its reply, or all of it.
+    EndsReply,
+    /// It is no reply, or a line within one.
+    Other,
 }
 
 /// A reply that is being received.
@@ -66,35 +75,46 @@ impl Session {
             ReplyLine::Inner(_) => self.route_line(line, true),
             ReplyLine::Closing(_) => {
                 self.route_line(line, false);
-                if let Some(reply) = self.reply.take() {
+                if let Some(reply) = self.reply {
                     self.close_reply(reply, now);
                 }
             }
-            ReplyLine::Stray => self.to_client(line),
+            ReplyLine::Stray => self.send_client(line),
         }
     }
 
     /// A line that is too long to be looked at streams through; its beginning still counts as a reply.
     fn long_reply_line(&mut self, bytes: Bytes, first: bool, last: bool, now: Instant) {
         if first {
-            match self.framer.classify(&bytes) {
-                ReplyLine::Single(code) => {
-                    self.reply = Some(self.open_reply(code, now));
-                    self.long_line_ends_reply = true;
-                }
-                ReplyLine::Opening(code) => self.reply = Some(self.open_reply(code, now)),
-                ReplyLine::Closing(_) => self.long_line_ends_reply = true,
-                ReplyLine::Inner(_) | ReplyLine::Stray => {}
+            if !self.framer.is_inside() && starts_with_command(&bytes) {
+                return self.close(Reason::Spoofed(Leg::Server));
             }
-            // A port that stands in 4 KiB of text is none that anybody waits for.
-            self.stop_collecting();
+            self.long_line = Some(self.open_long_line(&bytes, now));
         }
         self.route_line(bytes, false);
-        if last
-            && std::mem::take(&mut self.long_line_ends_reply)
-            && let Some(reply) = self.reply.take()
-        {
-            self.close_reply(reply, now);
+        if last {
+            match (self.long_line.take(), &self.reply) {
+                (Some(LongLine::EndsReply), Some(reply)) => self.close_reply(*reply, now),
+                _ => self.flush_own(),
+            }
+        }
+    }
+
+    fn open_long_line(&mut self, start: &[u8], now: Instant) -> LongLine {
+        match self.framer.classify(start) {
+            ReplyLine::Single(code) => {
+                self.reply = Some(self.open_reply(code, now));
+                // A port that stands in 4 KiB of text is none that anybody waits for.
+                self.stop_collecting();
+                LongLine::EndsReply
+            }
+            ReplyLine::Opening(code) => {
+                self.reply = Some(self.open_reply(code, now));
+                self.stop_collecting();
+                LongLine::Other
+            }
+            ReplyLine::Closing(_) => LongLine::EndsReply,
+            ReplyLine::Inner(_) | ReplyLine::Stray => LongLine::Other,
         }
     }
 
@@ -102,15 +122,15 @@ impl Session {
         let entry = self.pending.select(code);
         // What waited behind something stale goes first.
         while let Some(own) = self.pending.pop_own() {
-            self.to_client(own);
+            self.send_client(own);
         }
         self.route = match entry {
             Match::Unsolicited => self.unsolicited(code),
             Match::Stray => {
-                if !code.is_preliminary() {
+                if !code.is_preliminary() && self.pending.awaits_passive() {
                     self.timers.start(Timer::Straggler, now + self.settings.close);
                 }
-                Route::Pass
+                self.unsolicited(code)
             }
             Match::Entry(ticket) => self.route_of(ticket, code, now),
         };
@@ -130,11 +150,16 @@ impl Session {
             Pending::Feat => Route::Filter,
             Pending::Swallow => Route::Drop,
             Pending::Passive | Pending::Active if code.is_preliminary() => Route::Pass,
-            Pending::Passive | Pending::Active => Route::Collect(Collected::default()),
-            Pending::Transfer(transfer) if code.is_preliminary() => {
+            Pending::Passive | Pending::Active => Route::Collect(Box::new(Collected::new(code))),
+            Pending::Transfer(transfer @ Transfer { channel: Some(_), .. }) if code.is_preliminary() => {
                 transfer.started = true;
                 let channel = transfer.channel;
                 self.dial_client(channel);
+                Route::Pass
+            }
+            Pending::Transfer(transfer) if code.is_preliminary() => {
+                transfer.started = true;
+                self.unknown_transfer(ticket, now);
                 Route::Pass
             }
             Pending::Transfer(Transfer { channel: Some(channel), .. }) if code.is_success() => {
@@ -151,7 +176,8 @@ impl Session {
         }
     }
 
-    /// The server begins a transfer for a command that we do not know.
+    /// The server begins a transfer for a command that we do not know, or for one that we thought to have
+    /// no data connection: it was sent before the server refused another, which gave its offer back.
     fn unknown_transfer(&mut self, ticket: Ticket, now: Instant) {
         let channel = self.channels.begin(self.new_transfer(None, Bytes::new(), now));
         if channel.is_some() {
@@ -165,7 +191,9 @@ impl Session {
     /// The server is ready: the client, who listens, is connected to. A direct server would do it now, too.
     fn dial_client(&mut self, channel: Option<ChannelId>) {
         let Some(channel) = channel.and_then(|id| self.channels.get_mut(id)) else { return };
-        if let Some(target) = channel.dial_client.take() {
+        if channel.is_open()
+            && let Some(target) = channel.dial_client.take()
+        {
             let id = channel.id;
             self.act(Action::Dial { id, leg: Leg::Client, target });
         }
@@ -173,18 +201,19 @@ impl Session {
 
     fn route_line(&mut self, line: Bytes, inner: bool) {
         match &mut self.route {
-            Route::Pass => self.to_client(line),
+            Route::Pass => self.send_client(line),
             Route::Drop => {}
             Route::Filter if inner && feat_names_hidden(&line) => {}
-            Route::Filter => self.to_client(line),
+            Route::Filter => self.send_client(line),
             Route::Final => {
-                if self.output.put_final(line) == Room::Full {
-                    self.route = Route::Pass;
+                if let Some(data) = self.output.put_final(line) {
+                    self.act(Action::Write { leg: Leg::Client, data, urgent: false });
                 }
             }
             Route::Collect(collected) => {
                 if !collected.push(&line) {
                     self.stop_collecting();
+                    self.send_client(line);
                 }
             }
         }
@@ -195,17 +224,15 @@ impl Session {
         if matches!(self.route, Route::Collect(_))
             && let Route::Collect(collected) = std::mem::replace(&mut self.route, Route::Pass)
         {
-            self.to_client(collected.into_bytes());
+            self.send_client(collected.into_bytes());
         }
     }
 
     fn close_reply(&mut self, reply: Reply, now: Instant) {
         let route = std::mem::replace(&mut self.route, Route::Pass);
+        self.reply = None;
         if matches!(reply.code.get(), 230 | 232) {
             self.logged_in = true;
-        }
-        if matches!(route, Route::Final) {
-            self.output.close_final();
         }
         if let Match::Entry(ticket) = reply.entry
             && !reply.code.is_preliminary()
@@ -222,14 +249,15 @@ impl Session {
     fn answered(&mut self, entry: Pending, code: Code, route: Route) {
         match entry {
             Pending::Passive | Pending::Active => match route {
-                Route::Collect(reply) => self.setup_answered(code, reply),
+                Route::Collect(reply) => self.setup_answered(code, *reply),
                 _ => self.passive_unanswered(),
             },
-            Pending::Port(id) if !code.is_success() => self.port_not_accepted(id),
+            Pending::Port(id) if !code.is_success() => self.close_channel(id),
             Pending::Transfer(Transfer { channel: Some(id), started }) => match route {
                 Route::Final => {}
                 _ => self.transfer_not_held(id, code, started),
             },
+            Pending::Greeting => self.greeted = code.is_success(),
             Pending::Mode(letter) if code.is_success() => self.stream_mode = letter == b'S',
             Pending::EpsvAll if code.is_success() => self.epsv_only = true,
             Pending::Rein if code.is_success() => {
@@ -242,45 +270,61 @@ impl Session {
         }
     }
 
-    fn port_not_accepted(&mut self, id: ChannelId) {
-        self.channels.withdraw_if(id);
-        self.act(Action::CloseChannel { id });
-    }
-
     /// A transfer's final reply has passed: an error, or a success too long to hold.
     fn transfer_not_held(&mut self, id: ChannelId, code: Code, started: bool) {
         let aborted = self.channels.get_mut(id).and_then(|c| c.transfer_mut()).is_some_and(|t| t.aborted);
         if aborted {
             // Both ends end now, and look cut.
-            self.act(Action::CloseChannel { id });
-        } else if !started && code.is_error() && self.channels.give_back(id) {
-            return;
+            self.close_channel(id);
+        } else if !started && code.is_error() {
+            if self.exchange.is_none() && self.channels.give_back(id) {
+                return;
+            }
+            // A newer PASV or PORT has replaced what this one would have used.
+            self.close_channel(id);
         }
         self.transfer_answered(id, code.get());
     }
 
-    pub(super) fn server_eof(&mut self) {
-        if self.pending.awaits_greeting() {
-            self.flow.server.eof = true;
-            self.to_client(Bytes::from_static(b"421 Service not available, closing control connection.\r\n"));
-            return self.close(Reason::ServerClosedBeforeGreeting);
-        }
-        // An unfinished last line is the server's word all the same.
-        if let Some(rest) = self.lines.server.take_rest() {
-            self.stop_collecting();
-            self.route_line(rest, false);
-        }
-        self.output.close_final();
+    /// Whether it has greeted, or begun to.
+    pub(super) fn has_server_spoken(&self) -> bool {
+        self.lines.server.is_mid_line() || self.framer.is_inside() || !self.pending.awaits_greeting()
+    }
+
+    /// The connection is over before the server has said a word.
+    pub(super) fn hung_up(&mut self) {
         self.flow.server.eof = true;
+        self.send_client(Bytes::from_static(UNAVAILABLE));
+        self.close(Reason::ServerClosedBeforeGreeting);
+    }
+
+    pub(super) fn server_eof(&mut self, now: Instant) {
+        if !self.has_server_spoken() {
+            return self.hung_up();
+        }
+        if let Some(rest) = self.lines.server.take_rest() {
+            // An unfinished last line is the server's word all the same.
+            self.reply_line(rest, now);
+        }
+        if self.closed {
+            return;
+        }
+        self.flow.server.eof = true;
+        match std::mem::replace(&mut self.route, Route::Pass) {
+            Route::Collect(reply) if reply.is_refusal() => self.send_client(reply.into_bytes()),
+            // An unfinished 227 is of no use, and names an address of the inside.
+            Route::Collect(_) | Route::Pass | Route::Drop | Route::Filter | Route::Final => {}
+        }
         self.channels.unhold(Unhold::ServerGone);
         self.release();
-        if self.exchange.take().is_some() {
+        if let Some(exchange) = self.exchange.take() {
             self.pending.remove_exchange();
+            self.close_exchange(&exchange);
         }
         self.withdraw_offer();
-        if !self.flow.client.shut {
-            self.flow.client.shut = true;
-            self.act(Action::Shutdown { leg: Leg::Client });
-        }
+        // Nobody is left to answer them.
+        self.held = Held::default();
+        self.flow.client.shut = true;
+        self.act(Action::Shutdown { leg: Leg::Client });
     }
 }

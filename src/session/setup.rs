@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::Session;
-use super::event::{Action, ChannelId, Notice};
+use super::event::{Action, ChannelId, Lack, Notice};
 use super::exchange::{Collected, Exchange, Setup};
 use super::pending::Pending;
 use super::timer::Timer;
@@ -12,6 +12,7 @@ use crate::addr::{Announced, Family, Leg};
 use crate::ftp::reply::{Code, extended, passive, write_227, write_229};
 use crate::nat::policy::DialTarget;
 
+const NO_ADDRESS: &str = "425 Cannot open data connection: its public address is not known yet, try again later.\r\n";
 const NO_PORT: &str = "425 Cannot open data connection: no port is free, try again later.\r\n";
 const PORT_OK: &str = "200 PORT command successful.\r\n";
 
@@ -49,7 +50,7 @@ impl Session {
             self.act(Action::Dial { id, leg: Leg::Client, target });
         }
         let is_bound = exchange.is_bound();
-        self.exchange = Some(exchange);
+        self.exchange = Some(Box::new(exchange));
         if is_bound {
             self.send_setup();
         }
@@ -65,9 +66,12 @@ impl Session {
         }
     }
 
-    pub(super) fn port_refused(&mut self, id: ChannelId) {
-        if self.exchange.as_ref().is_some_and(|exchange| exchange.id == id) {
-            self.abandon_exchange(NO_PORT);
+    pub(super) fn port_refused(&mut self, id: ChannelId, lacks: Lack) {
+        if self.exchange.as_ref().is_some_and(|exchange| exchange.id == id && !exchange.is_bound()) {
+            self.abandon_exchange(match lacks {
+                Lack::Port => NO_PORT,
+                Lack::Address => NO_ADDRESS,
+            });
         }
     }
 
@@ -78,32 +82,44 @@ impl Session {
         if !exchange.sent.is_passive() && exchange.is_verb_kept() {
             // The server's reply is the client's: nothing to translate, nothing to wait for.
             let id = exchange.id;
+            let ended = exchange.ended;
             self.exchange = None;
             self.pending.push(Pending::Port(id));
-            self.channels.offer(Channel::new(id));
+            if !ended {
+                self.channels.offer(Channel::new(id));
+            }
         } else if exchange.sent.is_passive() {
             self.pending.push(Pending::Passive);
         } else {
             self.pending.push(Pending::Active);
         }
-        self.to_server(command, false);
+        self.send_server(command, false);
     }
 
     /// The server's whole reply to what [`send_setup`](Self::send_setup) sent.
     pub(super) fn setup_answered(&mut self, code: Code, reply: Collected) {
-        let Some(exchange) = self.exchange.take() else { return self.to_client(reply.into_bytes()) };
+        let Some(exchange) = self.exchange.take() else { return self.send_client(reply.into_bytes()) };
         self.timers.stop(Timer::Straggler);
         if code.is_error() {
-            self.setup_refused(exchange, code, reply);
+            self.setup_refused(*exchange, code, reply);
+        } else if exchange.ended {
+            self.send_client(Bytes::from_static(exchange.asked.refusal()));
         } else if exchange.sent.is_passive() {
-            self.passive_offered(exchange, reply);
+            self.passive_offered(&exchange, reply);
         } else {
-            self.port_accepted(exchange);
+            self.port_accepted(&exchange);
+        }
+    }
+
+    /// Closes the channel of an exchange that came to nothing.
+    pub(super) fn close_exchange(&mut self, exchange: &Exchange) {
+        if exchange.is_open() {
+            self.act(Action::CloseChannel { id: exchange.id });
         }
     }
 
     /// 227 or 229: the server listens.
-    fn passive_offered(&mut self, exchange: Exchange, reply: Collected) {
+    fn passive_offered(&mut self, exchange: &Exchange, reply: Collected) {
         let Some(server) = self.server else { return };
         let id = exchange.id;
         // The form follows the command, but servers answer EPSV by 227 and the reverse.
@@ -112,18 +128,19 @@ impl Session {
             Setup::Pasv | Setup::Port => reply.lines().find_map(|line| passive(line).or_else(|| extended(line))),
         };
         let Some(claimed) = claimed else {
-            self.act(Action::CloseChannel { id });
-            return match exchange.asked {
-                Setup::Pasv | Setup::Epsv => self.to_client(reply.into_bytes()),
-                Setup::Port | Setup::Eprt => self.to_client(Bytes::from_static(REFUSED_ACTIVE)),
-            };
+            self.close_exchange(exchange);
+            return self.send_client(if exchange.asked.is_passive() && !reply.is_cut() {
+                reply.into_bytes()
+            } else {
+                Bytes::from_static(exchange.asked.refusal())
+            });
         };
         let target = match self.settings.policy.vet_server(claimed, server.peer.ip()) {
             Ok(target) => target,
             Err(refusal) => {
-                self.act(Action::CloseChannel { id });
+                self.close_exchange(exchange);
                 self.act(Action::Notice(Notice::ServerPort(refusal)));
-                return self.to_client(Bytes::from_static(REFUSED_PASSIVE));
+                return self.send_client(Bytes::from_static(REFUSED_PASSIVE));
             }
         };
         let answer = match (exchange.asked, exchange.at_client()) {
@@ -133,18 +150,18 @@ impl Session {
             (Setup::Pasv | Setup::Epsv, None) => None,
         };
         let Some(answer) = answer else {
-            self.act(Action::CloseChannel { id });
-            return self.to_client(Bytes::from_static(REFUSED_PASSIVE));
+            self.close_exchange(exchange);
+            return self.send_client(Bytes::from_static(REFUSED_PASSIVE));
         };
         self.act(Action::Dial { id, leg: Leg::Server, target });
         let mut channel = Channel::new(id);
         channel.dial_client = exchange.dial_client;
         self.channels.offer(channel);
-        self.to_client(answer);
+        self.send_client(answer);
     }
 
     /// The server takes our PORT, which the client knows nothing of.
-    fn port_accepted(&mut self, exchange: Exchange) {
+    fn port_accepted(&mut self, exchange: &Exchange) {
         let id = exchange.id;
         let answer = match (exchange.asked, exchange.at_client()) {
             (Setup::Pasv, Some(at)) => write_227(None, at),
@@ -154,11 +171,11 @@ impl Session {
             (Setup::Pasv | Setup::Epsv, None) => None,
         };
         let Some(answer) = answer else {
-            self.act(Action::CloseChannel { id });
-            return self.to_client(Bytes::from_static(REFUSED_PASSIVE));
+            self.close_exchange(exchange);
+            return self.send_client(Bytes::from_static(REFUSED_PASSIVE));
         };
         self.channels.offer(Channel::new(id));
-        self.to_client(answer);
+        self.send_client(answer);
     }
 
     fn setup_refused(&mut self, mut exchange: Exchange, code: Code, reply: Collected) {
@@ -169,24 +186,24 @@ impl Session {
             self.epsv_refused = true;
             exchange.sent = Setup::Pasv;
             exchange.epsv_refusal = Some(reply.into_bytes());
-            self.exchange = Some(exchange);
+            self.exchange = Some(Box::new(exchange));
             return self.send_setup();
         }
-        self.act(Action::CloseChannel { id: exchange.id });
+        self.close_exchange(&exchange);
         let answer = match exchange.epsv_refusal.take() {
             Some(refusal) if exchange.asked == Setup::Epsv => refusal,
             _ if exchange.is_verb_kept() || matches!(code.get(), 421 | 530 | 550) => reply.into_bytes(),
-            _ if exchange.asked.is_passive() => Bytes::from_static(REFUSED_PASSIVE),
-            _ => Bytes::from_static(REFUSED_ACTIVE),
+            _ => Bytes::from_static(exchange.asked.refusal()),
         };
-        self.to_client(answer);
+        self.send_client(answer);
     }
 
     /// The server has sent something else for its answer, and then nothing: commands go on without one.
     pub(super) fn passive_unanswered(&mut self) {
         let Some(exchange) = self.exchange.take() else { return };
+        self.timers.stop(Timer::Straggler);
         self.pending.remove_exchange();
-        self.act(Action::CloseChannel { id: exchange.id });
+        self.close_exchange(&exchange);
         self.act(Action::Notice(Notice::PassiveUnanswered));
         self.flush_own();
     }
@@ -194,7 +211,7 @@ impl Session {
     /// Nothing has been sent to the server yet.
     fn abandon_exchange(&mut self, reply: &'static str) {
         if let Some(exchange) = self.exchange.take() {
-            self.act(Action::CloseChannel { id: exchange.id });
+            self.close_exchange(&exchange);
             self.answer(reply);
         }
     }
@@ -202,3 +219,10 @@ impl Session {
 
 const REFUSED_PASSIVE: &[u8] = b"425 Cannot open data connection.\r\n";
 const REFUSED_ACTIVE: &[u8] = b"501 Server refuses the data connection.\r\n";
+
+impl Setup {
+    /// What a client that asked for this is told if nothing better is to be said.
+    const fn refusal(self) -> &'static [u8] {
+        if self.is_passive() { REFUSED_PASSIVE } else { REFUSED_ACTIVE }
+    }
+}

@@ -95,21 +95,24 @@ pub(super) struct Channel {
     /// Where the client is to be dialled once the transfer begins, if no accepted end starts that.
     pub(super) dial_client: Option<DialTarget>,
     flushed: PerLeg<bool>,
+    /// The session has ordered its end.
+    closing: bool,
     ended: Option<ChannelReport>,
     transfer: Option<Transfer>,
 }
 
 impl Channel {
     pub(super) fn new(id: ChannelId) -> Self {
-        Self { id, dial_client: None, flushed: PerLeg::default(), ended: None, transfer: None }
+        Self { id, dial_client: None, flushed: PerLeg::default(), closing: false, ended: None, transfer: None }
     }
 
     pub(super) fn transfer_mut(&mut self) -> Option<&mut Transfer> {
         self.transfer.as_mut()
     }
 
-    pub(super) fn end(&self) -> Option<End> {
-        self.ended.map(|report| report.end)
+    /// Whether it has not ended and its end has not been ordered.
+    pub(super) const fn is_open(&self) -> bool {
+        self.ended.is_none() && !self.closing
     }
 
     /// An upload of which the server does not have every byte yet: a later command that overtook them would
@@ -121,26 +124,36 @@ impl Channel {
     }
 
     /// Judges a 2xx from the server.
+    ///
+    /// An upload in Stream mode is complete for the server once it has our FIN and not before, so a success that
+    /// comes earlier is believed only when that, or the end, is known. A download is complete once the client
+    /// has everything, however the connections end after that.
     pub(super) fn verdict(&self) -> Verdict {
+        let Some(transfer) = &self.transfer else { return Verdict::Pass };
+        let sent_up = self.ended.is_some_and(|report| report.up > 0);
+        let upload = transfer.is_upload() || (transfer.verb.is_none() && sent_up);
+        // To a client that sent ABOR this may be the only reply.
+        if !upload && (self.flushed.client || transfer.aborted) {
+            return Verdict::Pass;
+        }
         let Some(report) = self.ended else {
-            let free = self.flushed.client || self.transfer.as_ref().is_none_or(|t| t.unheld);
-            return if free { Verdict::Pass } else { Verdict::Wait };
+            let is_with_both = self.flushed.client && self.flushed.server;
+            return if transfer.unheld || is_with_both { Verdict::Pass } else { Verdict::Wait };
         };
-        let upload = self.transfer.as_ref().is_some_and(|t| t.is_upload() || (t.verb.is_none() && report.up > 0));
         match report.end {
             End::Complete => Verdict::Pass,
             End::NeverConnected(_) | End::DialFailed(_) => Verdict::Replace(Failure::NeverOpened),
             // The client itself ended a download early: what the server says of it stands.
             End::Reset(Leg::Client) if !upload => Verdict::Pass,
-            // The server has every byte, says so, and merely closes abruptly.
-            End::Reset(Leg::Server) if upload && self.flushed.server => Verdict::Pass,
+            // The server has every byte, says so, and merely closes abruptly or not at all.
+            End::Reset(Leg::Server) | End::Idle if upload && self.flushed.server => Verdict::Pass,
             End::Reset(_) | End::Idle | End::Closed => Verdict::Replace(Failure::Cut),
         }
     }
 
     /// What to say for a server that stays silent about a data connection that never was.
     fn silent_failure(&self) -> Option<Failure> {
-        match self.end()? {
+        match self.ended?.end {
             End::NeverConnected(_) | End::DialFailed(_) => Some(Failure::NeverOpened),
             End::Complete | End::Reset(_) | End::Idle | End::Closed => None,
         }
@@ -150,7 +163,8 @@ impl Channel {
 /// All channels of a session.
 #[derive(Debug, Default)]
 pub(super) struct Channels {
-    offer: Option<Channel>,
+    /// Boxed, because an idle session has none.
+    offer: Option<Box<Channel>>,
     moving: Vec<Channel>,
     issued: u32,
 }
@@ -162,9 +176,10 @@ impl Channels {
         ChannelId(self.issued)
     }
 
-    /// Makes `channel` the offer.
+    /// Makes `channel` the offer; there must be none.
     pub(super) fn offer(&mut self, channel: Channel) {
-        self.offer = Some(channel);
+        debug_assert!(self.offer.is_none(), "an offer is withdrawn before another is made");
+        self.offer = Some(Box::new(channel));
     }
 
     /// Takes the offer back. `None` if there is none, or nothing is left of it to close.
@@ -172,9 +187,16 @@ impl Channels {
         self.offer.take().filter(|channel| channel.ended.is_none()).map(|channel| channel.id)
     }
 
-    /// Forgets the offer if it is this channel.
-    pub(super) fn withdraw_if(&mut self, id: ChannelId) {
-        self.offer.take_if(|channel| channel.id == id);
+    /// Notes that a channel is to be closed, and forgets it if it is the offer. False if there is nothing to close.
+    pub(super) fn close(&mut self, id: ChannelId) -> bool {
+        if let Some(offer) = self.offer.take_if(|channel| channel.id == id) {
+            return offer.ended.is_none();
+        }
+        let open = self.moving.iter_mut().find(|c| c.id == id && c.is_open());
+        open.is_some_and(|channel| {
+            channel.closing = true;
+            true
+        })
     }
 
     /// The offer becomes the channel of a transfer.
@@ -182,7 +204,7 @@ impl Channels {
         let mut channel = self.offer.take()?;
         channel.transfer = Some(transfer);
         let id = channel.id;
-        self.moving.push(channel);
+        self.moving.push(*channel);
         Some(id)
     }
 
@@ -190,17 +212,17 @@ impl Channels {
     /// a newer offer. Returns whether the channel is the offer again.
     pub(super) fn give_back(&mut self, id: ChannelId) -> bool {
         let Some(index) = self.moving.iter().position(|channel| channel.id == id) else { return false };
-        if self.offer.is_some() || self.moving[index].ended.is_some() {
+        if self.offer.is_some() || !self.moving[index].is_open() {
             return false;
         }
         let mut channel = self.moving.remove(index);
         channel.transfer = None;
-        self.offer = Some(channel);
+        self.offer = Some(Box::new(channel));
         true
     }
 
     pub(super) fn get_mut(&mut self, id: ChannelId) -> Option<&mut Channel> {
-        self.offer.iter_mut().chain(&mut self.moving).find(|channel| channel.id == id)
+        self.offer.as_deref_mut().into_iter().chain(&mut self.moving).find(|channel| channel.id == id)
     }
 
     pub(super) fn flushed(&mut self, id: ChannelId, leg: Leg) {
@@ -218,7 +240,7 @@ impl Channels {
 
     /// Whether a channel may still carry data.
     pub(super) fn is_any_open(&self) -> bool {
-        self.offer.iter().chain(&self.moving).any(|channel| channel.ended.is_none())
+        self.offer.as_deref().into_iter().chain(&self.moving).any(|channel| channel.ended.is_none())
     }
 
     /// Whether a transfer's channel may still carry data.
@@ -239,14 +261,24 @@ impl Channels {
         }
     }
 
+    /// No transfer will be answered any more.
+    pub(super) fn answer_all(&mut self) {
+        for transfer in self.moving.iter_mut().filter_map(Channel::transfer_mut) {
+            transfer.answered = true;
+        }
+    }
+
     /// The transfers whose channel came to nothing, with what to say about it.
     pub(super) fn failures(&self) -> impl Iterator<Item = (ChannelId, Failure)> {
         self.moving.iter().filter_map(|channel| Some((channel.id, channel.silent_failure()?)))
     }
 
-    /// Removes the transfers that are over, answer and data, for the log.
-    pub(super) fn take_finished(&mut self, now: Instant) -> impl Iterator<Item = TransferRecord> {
-        let over = |c: &mut Channel| c.ended.is_some() && c.transfer.as_ref().is_none_or(|t| t.answered);
+    /// Removes the transfers that are over, answer and data, for the log. If the session is over, nothing
+    /// waits for an answer.
+    pub(super) fn take_finished(&mut self, session_over: bool, now: Instant) -> impl Iterator<Item = TransferRecord> {
+        let over = move |c: &mut Channel| {
+            c.ended.is_some() && (session_over || c.transfer.as_ref().is_none_or(|t| t.answered))
+        };
         self.moving.extract_if(.., over).filter_map(move |channel| {
             let (report, transfer) = (channel.ended?, channel.transfer?);
             Some(TransferRecord {

@@ -106,6 +106,12 @@ impl Pipes {
     }
 }
 
+impl Default for Pipes {
+    fn default() -> Self {
+        Self::new(When::default())
+    }
+}
+
 impl fmt::Debug for Pipes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pipes").field("when", &self.when).field("count", &self.count()).finish_non_exhaustive()

@@ -1,0 +1,19 @@
+# `make help` lists the targets.
+CARGO ?= cargo
+
+.PHONY: help demo test lint
+help: ## what there is
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+
+demo: ## an FTP server with the address problem, the proxy in front of it; ONCE=1: only the self-check
+	$(CARGO) run --release --example demo -- $(if $(ONCE),--once)
+
+test: ## everything; Debian and root (`cargo test` alone runs what needs neither)
+	tests/setup.sh
+	$(CARGO) test
+	$(CARGO) test --test interop
+
+lint: ## formatting, clippy and documentation, warnings denied
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items

@@ -1,0 +1,60 @@
+//! The program under test: the real binary with a real configuration file.
+
+use std::fs;
+
+use crate::net::{Host, Net};
+use crate::process::Daemon;
+
+/// On a machine of its own, to which the elastic IP leads.
+pub fn in_front_of_server(net: &Net, data_mode: &str) -> Daemon {
+    in_front(net, data_mode, "any")
+}
+
+/// The same, with data connections to clients that come from port 20.
+pub fn from_port_20(net: &Net) -> Daemon {
+    in_front(net, "same", "20")
+}
+
+fn in_front(net: &Net, data_mode: &str, source_port: &str) -> Daemon {
+    let config = format!(
+        r#"
+listeners:
+  - name: interop
+    bind: ["172.16.0.10:21", "[2001:db8:2::10]:21"]
+    upstream: "172.16.0.20:21"
+    client:
+      address_map:
+        - {{ peers: any, announce: 203.0.113.10 }}
+      data_ports: 20000-20020
+      source_port: {source_port}
+    server:
+      data_mode: {data_mode}
+"#
+    );
+    start(net, Host::Proxy, &config, 21)
+}
+
+/// On the server's own machine, where deploy/same-host.nft leads port 21 of the outer interface to it.
+pub fn beside_server(net: &Net, upstream: &str) -> Daemon {
+    let config = format!(
+        r#"
+listeners:
+  - name: interop
+    bind: ["172.16.0.20:2121"]
+    upstream: "{upstream}"
+    client:
+      address_map:
+        - {{ peers: any, announce: 203.0.113.10 }}
+      data_ports: 20000-20020
+"#
+    );
+    net.nft(Host::Server, include_str!("../../deploy/same-host.nft"));
+    start(net, Host::Server, &config, 2121)
+}
+
+fn start(net: &Net, host: Host, config: &str, port: u16) -> Daemon {
+    let path = net.scratch().join("proxy.yaml");
+    fs::write(&path, config).unwrap();
+    let mut command = net.command(host, env!("CARGO_BIN_EXE_ftp-alg"));
+    Daemon::start(command.args(["run", "--config"]).arg(&path), net.scratch().join("proxy.log"), port)
+}

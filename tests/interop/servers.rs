@@ -1,0 +1,179 @@
+//! The FTP servers: real ones with the anti-bounce rules that they ship with.
+
+use std::fmt;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::net::{Host, Net};
+use crate::process::{Daemon, run};
+
+/// User and group `daemon` of Debian, as whom the servers work: vsftpd wants a home that exists, `nobody` has none.
+const DAEMON: u32 = 1;
+/// crypt(3) of `secret`.
+const SECRET: &str =
+    "$6$interop$x6IMPaNg.wYf47ZC6VrhGKHL2a7TAYYUj.97SBKfqC2CuGYspHC/llsBbgXVGt.GlNNMaiFQr/tfrVCsfunv70";
+
+/// A server program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Refuses a PORT or a data connection that names or comes from another address than the control connection.
+    Vsftpd,
+    /// Likewise (`AllowForeignAddress off`).
+    ProFtpd,
+    /// Likewise ("I won't open a connection to … (only to …)").
+    PureFtpd,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Vsftpd => "vsftpd",
+            Self::ProFtpd => "ProFTPD",
+            Self::PureFtpd => "Pure-FTPd",
+        })
+    }
+}
+
+/// vsftpd: anonymous users may do all that a real one may. The other settings are those of the shipped file.
+/// `async_abor_enable`: it looks for urgent ABOR during a transfer only if told to.
+/// `seccomp_sandbox`: its filter is older than the system calls that today's C library makes.
+const VSFTPD_CONF: &str = "
+listen=YES
+background=NO
+anonymous_enable=YES
+local_enable=NO
+write_enable=YES
+anon_upload_enable=YES
+anon_mkdir_write_enable=YES
+anon_other_write_enable=YES
+anon_world_readable_only=NO
+anon_umask=022
+anon_root=/srv/root
+ftp_username=daemon
+nopriv_user=nobody
+secure_chroot_dir=/srv/empty
+connect_from_port_20=YES
+async_abor_enable=YES
+seccomp_sandbox=NO
+xferlog_enable=YES
+vsftpd_log_file=/srv/transfers.log
+";
+
+/// `LangEngine off`: otherwise it offers UTF8, and clients that speak it translate names.
+const PROFTPD_CONF: &str = "
+ServerName interop
+ServerType standalone
+Port 21
+UseIPv6 off
+UseReverseDNS off
+LangEngine off
+User daemon
+Group daemon
+AuthOrder mod_auth_file.c
+AuthUserFile /srv/users
+RequireValidShell off
+DefaultRoot ~
+AllowOverwrite on
+AllowStoreRestart on
+WtmpLog off
+DelayEngine off
+PidFile /srv/pid
+ScoreboardFile /srv/scoreboard
+SystemLog /srv/transfers.log
+TransferLog none
+";
+
+/// A running server. Its files are under `/srv` for the server itself (a mount of its own), and under [`Server::root`]
+/// for the test.
+pub struct Server {
+    /// Which program it is.
+    pub kind: Kind,
+    dir: PathBuf,
+    daemon: Daemon,
+}
+
+impl Server {
+    /// Starts a server on port 21 of the server's machine.
+    pub fn start(net: &Net, kind: Kind) -> Self {
+        let dir = net.scratch().join("server");
+        fs::create_dir_all(dir.join("root")).unwrap();
+        fs::create_dir_all(dir.join("empty")).unwrap();
+        let mut arguments = configure(kind, &dir);
+        // `ip netns exec` gives the program mounts of its own, so that this one is not seen outside.
+        let script = r#"mount --bind "$1" /srv && shift && exec "$@""#;
+        arguments.splice(0..0, ["-c".into(), script.into(), "sh".into(), dir.clone()]);
+        let daemon =
+            Daemon::start(net.command(Host::Server, "sh").args(arguments), net.scratch().join("server.log"), 21);
+        Self { kind, dir, daemon }
+    }
+
+    /// Where clients find themselves after the login.
+    pub fn root(&self) -> PathBuf {
+        self.dir.join("root")
+    }
+
+    /// User name and password.
+    pub fn login(&self) -> (&'static str, &'static str) {
+        match self.kind {
+            Kind::Vsftpd => ("anonymous", "user@example.org"),
+            Kind::ProFtpd | Kind::PureFtpd => ("alice", "secret"),
+        }
+    }
+
+    /// What it has said and logged so far.
+    pub fn log(&self) -> String {
+        self.daemon.said() + &fs::read_to_string(self.dir.join("transfers.log")).unwrap_or_default()
+    }
+}
+
+/// Where tests/setup.sh has unpacked a server.
+fn unpacked(path: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("interop").join(path);
+    assert!(path.exists(), "{} is missing: run tests/setup.sh (`make test` does)", path.display());
+    path
+}
+
+/// Writes what the server reads; its command line.
+fn configure(kind: Kind, dir: &Path) -> Vec<PathBuf> {
+    match kind {
+        Kind::Vsftpd => {
+            fs::write(dir.join("conf"), VSFTPD_CONF).unwrap();
+            vec![unpacked("vsftpd/usr/sbin/vsftpd"), "/srv/conf".into()]
+        }
+        Kind::ProFtpd => {
+            fs::write(dir.join("conf"), PROFTPD_CONF).unwrap();
+            let user = format!("alice:{SECRET}:{DAEMON}:{DAEMON}::/srv/root:/bin/sh\n");
+            fs::write(dir.join("users"), user).unwrap();
+            // It refuses to read passwords that everybody could.
+            fs::set_permissions(dir.join("users"), fs::Permissions::from_mode(0o600)).unwrap();
+            let mut command = vec![unpacked("proftpd/usr/sbin/proftpd")];
+            command.extend(["-n", "-q", "-c", "/srv/conf"].map(PathBuf::from));
+            command
+        }
+        Kind::PureFtpd => {
+            let user = format!("alice:{SECRET}:{DAEMON}:{DAEMON}::/srv/root/./::::::::::::\n");
+            fs::write(dir.join("users"), user).unwrap();
+            let pure_pw = unpacked("pure-ftpd/usr/bin/pure-pw");
+            run(Command::new(pure_pw).arg("mkdb").arg(dir.join("pdb")).arg("-f").arg(dir.join("users")));
+            let mut command = vec![unpacked("pure-ftpd/usr/sbin/pure-ftpd")];
+            // -A: everybody in a chroot. -E: no anonymous users. -H: no reverse look-ups. -u: the lowest user id allowed.
+            let flags = "-A -E -H -u 1 -g /srv/pid -l puredb:/srv/pdb -O clf:/srv/transfers.log";
+            command.extend(flags.split(' ').map(PathBuf::from));
+            command
+        }
+    }
+}
+
+/// Makes a directory in which the server lets its users write.
+pub fn make_writable_dir(path: &Path) {
+    fs::create_dir(path).unwrap();
+    chown(path, Some(DAEMON), Some(DAEMON)).unwrap();
+}
+
+/// Writes a file that belongs to the server's users.
+pub fn place(path: &Path, content: &[u8]) {
+    fs::write(path, content).unwrap();
+    chown(path, Some(DAEMON), Some(DAEMON)).unwrap();
+}

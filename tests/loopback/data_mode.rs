@@ -1,0 +1,250 @@
+//! `server.data_mode`: every verb of a client in every mode, and what is remembered about the server.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use crate::support::net::Net;
+use crate::support::scene::{Scene, Session, Setup};
+use crate::support::script::{Ask, Offer, Side, command, passive_reply, tuple};
+use crate::support::transcript::Transcript;
+use crate::support::wire::{Door, End, Wire};
+
+/// Downloads and uploads with every verb of the client.
+fn every_verb_moves_data(server: &'static str, mode: &str) {
+    let scene = Scene::mode(server);
+    let mut session = scene.session();
+    for ask in Ask::ALL {
+        let offer = session.offer(ask, mode);
+        download(&mut session, offer);
+        let offer = session.offer(ask, mode);
+        upload(&mut session, offer);
+        let offer = session.offer(ask, mode);
+        empty_file(&mut session, offer);
+    }
+    session.exchange("QUIT\r\n", "221 bye\r\n");
+}
+
+fn download(session: &mut Session, offer: Offer) {
+    let mut data = session.begin("RETR a\r\n", offer);
+    data.server.send("down the wire");
+    data.server.finish();
+    data.client.expect("down the wire");
+    data.client.ends_with(End::Fin);
+    drop(data);
+    session.reply("226 Transfer complete.\r\n");
+}
+
+fn upload(session: &mut Session, offer: Offer) {
+    let mut data = session.begin("STOR a\r\n", offer);
+    data.client.send("up the wire");
+    data.client.finish();
+    data.server.expect("up the wire");
+    data.server.ends_with(End::Fin);
+    drop(data);
+    session.reply("226 Transfer complete.\r\n");
+}
+
+fn empty_file(session: &mut Session, offer: Offer) {
+    let mut data = session.begin("RETR empty\r\n", offer);
+    drop(data.server);
+    data.client.ends_with(End::Fin);
+    drop(data.client);
+    session.reply("226 Transfer complete.\r\n");
+}
+
+#[test]
+fn data_mode_same_keeps_every_verb() {
+    every_verb_moves_data("data_mode: same", "same");
+}
+
+#[test]
+fn data_mode_passive_makes_port_and_eprt_passive() {
+    every_verb_moves_data("data_mode: passive", "passive");
+}
+
+#[test]
+fn data_mode_active_makes_pasv_and_epsv_active() {
+    every_verb_moves_data("data_mode: active", "active");
+}
+
+/// The default is `same`.
+#[test]
+fn data_mode_is_same_unless_configured() {
+    every_verb_moves_data("", "same");
+}
+
+/// EPSV to a server without it becomes PASV, once asked in vain; the client gets 229.
+#[test]
+fn rfc_10_epsv_falls_back_to_pasv_on_500_and_502_and_remembers() {
+    for refusal in ["500 'EPSV': command not understood\r\n", "502 Command not implemented.\r\n"] {
+        let scene = Scene::plain();
+        let mut session = scene.session();
+        session.command("EPSV\r\n");
+        session.server.send(refusal);
+        let offer = pasv_for_epsv(&mut session);
+        download(&mut session, offer);
+        // Now it is known.
+        session.client.send("EPSV\r\n");
+        let offer = pasv_for_epsv(&mut session);
+        download(&mut session, offer);
+        // Of this session only: another asks for itself.
+        let mut other = scene.session();
+        let offer = other.offer(Ask::Epsv, "same");
+        download(&mut other, offer);
+    }
+}
+
+fn pasv_for_epsv(session: &mut Session) -> Offer {
+    let server = session.server_agrees(Ask::Pasv);
+    let client = session.client_is_told(Ask::Epsv);
+    Offer::of(session, client, server)
+}
+
+#[test]
+fn rfc_10_other_refusals_of_epsv_pass() {
+    let scene = Scene::plain();
+    let mut session = scene.session();
+    for refusal in ["501 syntax\r\n", "530 Please login\r\n", "550 not now\r\n", "421 busy\r\n", "522 (2)\r\n"] {
+        session.exchange("EPSV\r\n", refusal);
+    }
+    // None of them is remembered.
+    session.offer(Ask::Epsv, "same").connect();
+}
+
+/// PASV is refused as well: the client gets what the server said to EPSV.
+#[test]
+fn rfc_10_where_pasv_fails_too_the_reply_to_epsv_passes() {
+    let scene = Scene::plain();
+    let mut session = scene.session();
+    session.command("EPSV\r\n");
+    session.server.send("500 'EPSV': command not understood\r\n");
+    session.server.expect("PASV\r\n");
+    session.server.send("550 Passive mode not allowed on this server.\r\n");
+    session.client.expect("500 'EPSV': command not understood\r\n");
+    session.is_usable();
+}
+
+/// Where verbs are not kept, the proxy answers EPSV ALL and enforces it until REIN; ABOR does not lift it.
+#[test]
+fn rfc_10_epsv_all_is_enforced_where_verbs_are_translated() {
+    for server in ["data_mode: active", "data_mode: passive"] {
+        let scene = Scene::mode(server);
+        let mode = server.rsplit(' ').next().unwrap();
+        let mut session = scene.session();
+        session.refused("EPSV ALL\r\n", "200 ");
+        let own = Door::open(&session.log, "client data", scene.net.client(), 0);
+        let port = command(Ask::Port, own.addr());
+        let eprt = command(Ask::Eprt, own.addr());
+        let forbidden = |session: &mut Session| {
+            for other in ["PASV\r\n", &port, &eprt] {
+                session.refused(other, "5");
+            }
+        };
+        forbidden(&mut session);
+        session.exchange("ABOR\r\n", "226 nothing to abort\r\n");
+        forbidden(&mut session);
+        let offer = session.offer(Ask::Epsv, mode);
+        download(&mut session, offer);
+        session.exchange("REIN\r\n", "220 ready for a new user\r\n");
+        let offer = session.offer(Ask::Pasv, mode);
+        download(&mut session, offer);
+    }
+}
+
+/// The client asks for PASV, the server is sent PORT and connects before it says 200, as IIS does.
+#[test]
+fn rel_08_a_server_that_connects_early_waits_for_a_passive_client() {
+    let scene = Scene::mode("data_mode: active");
+    let mut session = scene.session();
+    session.client.send("PASV\r\n");
+    let to = tuple(&session.server.line_starting("PORT "));
+    let mut server = Wire::connect(&session.log, "server data", scene.net.server().ip(), to);
+    server.silence(Duration::from_millis(50));
+    session.server.send("200 PORT command successful.\r\n");
+    let Side::Dials { from, to } = session.client_is_told(Ask::Pasv) else { panic!("PASV") };
+    let mut client = Wire::connect(&session.log, "client data", from, to);
+    session.exchange("RETR a\r\n", "125 Data connection already open; Transfer starting.\r\n");
+    server.send("early");
+    server.finish();
+    client.expect("early");
+    client.ends_with(End::Fin);
+    drop(client);
+    session.reply("226 Transfer complete.\r\n");
+}
+
+/// What the server says to a command that the client never sent is put into the client's terms.
+#[test]
+fn a_refused_substitute_is_reported_in_the_clients_terms() {
+    for (server, asked, substitute, refusal, wanted) in [
+        ("data_mode: active", "PASV\r\n", "PORT ", "500 Illegal PORT command.\r\n", "425 "),
+        ("data_mode: active", "EPSV\r\n", "PORT ", "501 Server cannot accept argument.\r\n", "425 "),
+        ("data_mode: active", "PASV\r\n", "PORT ", "530 Please login with USER and PASS.\r\n", "530 Please login"),
+        ("data_mode: active", "PASV\r\n", "PORT ", "550 Permission denied.\r\n", "550 Permission denied."),
+        ("data_mode: active", "PASV\r\n", "PORT ", "421 Timeout.\r\n", "421 Timeout."),
+        ("data_mode: passive", "PORT", "PASV\r\n", "502 not implemented\r\n", "501 "),
+        ("data_mode: passive", "PORT", "PASV\r\n", "425 no more ports\r\n", "501 "),
+        ("data_mode: passive", "PORT", "PASV\r\n", "550 Passive mode not allowed.\r\n", "550 Passive mode"),
+    ] {
+        let scene = Scene::mode(server);
+        let mut session = scene.session();
+        let own = Door::open(&session.log, "client data", scene.net.client(), 0);
+        let port = command(Ask::Port, own.addr());
+        session.client.send(if asked == "PORT" { &port } else { asked });
+        session.server.line_starting(substitute);
+        session.server.send(refusal);
+        session.client.line_starting(wanted);
+        session.is_usable();
+    }
+}
+
+/// A server whose 227 names the wrong address still gets the connection, in the translated modes as well.
+#[test]
+fn sec_02_a_wrong_address_in_a_227_for_port_is_never_dialled() {
+    let scene = Scene::mode("data_mode: passive");
+    let mut session = scene.session();
+    let client = Door::open(&session.log, "client data", scene.net.client(), 0);
+    session.client.send(command(Ask::Port, client.addr()));
+    session.server.expect("PASV\r\n");
+    let door = Door::open(&session.log, "server data", scene.net.server().ip(), 0);
+    let wrong = SocketAddr::new(scene.net.stranger(), door.addr().port());
+    let victim = Door::open(&session.log, "victim", scene.net.stranger(), wrong.port());
+    session.server.send(passive_reply(Ask::Pasv, wrong));
+    session.client.line_starting("200 ");
+    let offer = Offer::of(&session, Side::Accepts(client), Side::Accepts(door));
+    let mut data = session.begin("RETR a\r\n", offer);
+    data.server.send("x");
+    data.client.expect("x");
+    victim.nobody(Duration::from_millis(50));
+}
+
+/// A server that is reached over IPv6, for clients that know IPv4 only.
+#[test]
+fn rfc_10_ipv4_clients_of_an_ipv6_server() {
+    let net = Net::new();
+    let log = Transcript::new();
+    let door = Door::open(&log, "server", IpAddr::V6(Ipv6Addr::LOCALHOST), net.port_block());
+    let yaml = Setup::default().yaml(net.proxy(), &door.addr().to_string());
+    let scene = Scene::start_at(net, &yaml, &[net.proxy()]);
+    let mut session = Session { client: scene.knock(), server: door.accept(), log };
+    session.reply("220 ready\r\n");
+
+    session.client.send("PASV\r\n");
+    let server = session.server_agrees(Ask::Epsv);
+    let client = session.client_is_told(Ask::Pasv);
+    let offer = Offer::of(&session, client, server);
+    download(&mut session, offer);
+
+    let own = Door::open(&session.log, "client data", net.client(), 0);
+    session.client.send(command(Ask::Port, own.addr()));
+    let server = session.server_agrees(Ask::Eprt);
+    session.client.line_starting("200 ");
+    let offer = Offer::of(&session, Side::Accepts(own), server);
+    upload(&mut session, offer);
+
+    // There is no PASV to fall back to over IPv6.
+    session.client.send("PASV\r\n");
+    session.server.expect("EPSV\r\n");
+    session.server.send("502 Command not implemented.\r\n");
+    session.client.line_starting("425 ");
+    session.is_usable();
+}

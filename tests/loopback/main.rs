@@ -1,0 +1,22 @@
+//! Black-box tests on loopback: the real binary between a fake client and a fake server that send bytes and
+//! expect bytes.
+//!
+//! A test is named after the requirement that it shows. The data ports of a test are its own, as are all its
+//! addresses: everything here runs in parallel.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod active;
+mod control;
+mod data_mode;
+mod ending;
+mod hold;
+mod hostile;
+mod interruption;
+mod leases;
+mod limits;
+mod passive;
+mod shutdown;
+mod timeouts;

@@ -1,0 +1,13 @@
+//! The session without sockets: known answers for every rule, transcripts of real servers cut at every point,
+//! and properties over random interleavings.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod commands;
+mod driver;
+mod ending;
+mod properties;
+mod size;
+mod timers;
+mod transcripts;
+mod translation;

@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# Installs what the interop tests need: Debian, root. Quick when everything is there already.
+#
+# vsftpd, ProFTPD and Pure-FTPd conflict as packages (each provides ftp-server) and would start services:
+# they are downloaded and unpacked side by side under target/interop/ instead. Only the libraries that they
+# link against are installed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+root=${CARGO_TARGET_DIR:-target}/interop
+
+fail() { echo "tests/setup.sh: $*" >&2; exit 1; }
+[ "$(id -u)" = 0 ] || fail "network namespaces and apt-get need root; run 'make test' as root, or 'cargo test' for the tests that need neither"
+command -v apt-get >/dev/null || fail "this is not a Debian system (no apt-get); run 'cargo test' for the tests that need no outside program"
+
+updated=
+update() { # once, and only if something is missing
+  [ -n "$updated" ] || apt-get update -qq || fail "apt-get update failed"
+  updated=yes
+}
+quietly() { # the output only when it failed
+  local out
+  out=$("$@" 2>&1) || { echo "$out" >&2; fail "failed: $*"; }
+}
+installed() { dpkg-query -W -f '${db:Status-Status}\n' "$1" 2>/dev/null | grep -qx installed; }
+
+export DEBIAN_FRONTEND=noninteractive
+missing=()
+for package in iproute2 nftables lftp curl inetutils-ftp python3-minimal libpython3-stdlib; do
+  installed "$package" || missing+=("$package")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+  echo "installing ${missing[*]}"
+  update
+  quietly apt-get install -y -qq --no-install-recommends "${missing[@]}"
+fi
+
+unpack() { # unpack SERVER BINARY PACKAGE...: the packages' files under $root/SERVER
+  local server=$1 binary=$2 dir=$root/$1
+  shift 2
+  if [ -x "$dir/$binary" ] && ! ldd "$dir/$binary" | grep -q 'not found'; then return; fi
+  echo "unpacking $server into $dir"
+  update
+  rm -rf "$dir"
+  mkdir -p "$dir/debs"
+  (cd "$dir/debs" && quietly apt-get download -qq -o APT::Sandbox::User=root "$@")
+  local deb libraries
+  for deb in "$dir"/debs/*.deb; do
+    dpkg-deb -x "$deb" "$dir"
+    # Names of libraries differ between Debian releases: ask the package.
+    libraries=$(dpkg-deb -f "$deb" Depends | tr ',' '\n' | grep -E '^ *lib' | paste -sd, || true)
+    [ -z "$libraries" ] || quietly apt-get satisfy -y -qq --no-install-recommends "$libraries"
+  done
+  [ -x "$dir/$binary" ] || fail "$server: no $binary in the package"
+  if ldd "$dir/$binary" | grep 'not found' >&2; then fail "$server: libraries are missing"; fi
+}
+unpack vsftpd usr/sbin/vsftpd vsftpd
+unpack proftpd usr/sbin/proftpd proftpd-core
+unpack pure-ftpd usr/sbin/pure-ftpd pure-ftpd pure-ftpd-common

@@ -1,0 +1,167 @@
+//! The real binary, started with a configuration of its own and ended with the test.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use super::kernel;
+use super::transcript::Transcript;
+use super::wire::DEADLINE;
+
+/// A running `ftp-alg run`; dropped, it is killed, and the test fails if it ever panicked.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    child: Child,
+    log: Transcript,
+    stderr: Option<JoinHandle<()>>,
+    _dir: TempDir,
+}
+
+impl Proxy {
+    /// Starts it and waits until all of these addresses are listened on.
+    #[track_caller]
+    pub(crate) fn start(log: &Transcript, yaml: &str, listens_on: &[SocketAddr]) -> Self {
+        let mut proxy = Self::spawn(log, yaml);
+        proxy.wait_until_it_listens(yaml, listens_on);
+        proxy
+    }
+
+    fn spawn(log: &Transcript, yaml: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let config = dir.path().join("proxy.yaml");
+        std::fs::write(&config, yaml).expect("a writable temporary directory");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_ftp-alg"))
+            .args(["run", "--config"])
+            .arg(&config)
+            .env("RUST_LOG", "debug")
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary under test");
+        let stderr = collect_stderr(&mut child, log);
+        Self { child, log: log.clone(), stderr: Some(stderr), _dir: dir }
+    }
+
+    /// A configuration that the proxy must not start with: exit code 2, and what it said.
+    #[track_caller]
+    pub(crate) fn refuses(yaml: &str) -> String {
+        let log = Transcript::new();
+        let mut proxy = Self::spawn(&log, yaml);
+        let status = proxy.exits_within(DEADLINE);
+        if let Some(stderr) = proxy.stderr.take() {
+            let _closed = stderr.join();
+        }
+        if status.code() != Some(2) {
+            log.fail(&format!("{status} for the configuration\n{yaml}"));
+        }
+        log.stderr()
+    }
+
+    /// The kernel's table is asked, since a probing connection would be a session.
+    #[track_caller]
+    fn wait_until_it_listens(&mut self, yaml: &str, addresses: &[SocketAddr]) {
+        // Starting a process takes long on a machine that is busy with other tests.
+        let deadline = Instant::now() + 4 * DEADLINE;
+        while !addresses.iter().all(|addr| kernel::is_listening(*addr)) {
+            if let Some(status) = self.child.try_wait().expect("a child of ours") {
+                std::thread::sleep(Duration::from_millis(50));
+                self.log.fail(&format!("the proxy ended at its start: {status}; its configuration was\n{yaml}"));
+            }
+            if Instant::now() > deadline {
+                self.log.fail(&format!("the proxy does not listen on {addresses:?}"));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn stderr(&self) -> String {
+        self.log.stderr()
+    }
+
+    /// Waits until stderr has this text.
+    #[track_caller]
+    pub(crate) fn logs(&self, text: &str) {
+        let deadline = Instant::now() + DEADLINE;
+        while !self.stderr().contains(text) {
+            if Instant::now() > deadline {
+                self.log.fail(&format!("stderr never said {text:?}"));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.log.note("proxy", &format!("is sent {signal:?}"));
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process id");
+        kill_process(pid, signal).expect("a running child");
+    }
+
+    /// SIGKILL, and the end of the process.
+    pub(crate) fn kill(&mut self) {
+        self.log.note("proxy", "is killed");
+        self.child.kill().expect("a running child");
+        self.child.wait().expect("a child of ours");
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub(crate) fn exits_within(&mut self, time: Duration) -> ExitStatus {
+        let deadline = Instant::now() + time;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child of ours") {
+                self.log.note("proxy", &format!("has ended: {status}"));
+                return status;
+            }
+            if Instant::now() > deadline {
+                self.log.fail(&format!("the proxy still runs after {time:?}"));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// It runs until the test lets go of it.
+    #[track_caller]
+    pub(crate) fn still_runs(&mut self) {
+        if let Some(status) = self.child.try_wait().expect("a child of ours") {
+            self.log.fail(&format!("the proxy has ended: {status}"));
+        }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _gone_already = self.child.kill();
+        let _status = self.child.wait();
+        if let Some(stderr) = self.stderr.take() {
+            let _closed = stderr.join();
+        }
+        if !std::thread::panicking() {
+            let stderr = self.log.stderr();
+            assert!(!stderr.contains("panicked at"), "the proxy panicked:\n{stderr}");
+        }
+    }
+}
+
+fn collect_stderr(child: &mut Child, log: &Transcript) -> JoinHandle<()> {
+    let stderr = child.stderr.take().expect("a piped stderr");
+    let log = log.clone();
+    std::thread::spawn(move || {
+        let mut reader = BufReader::new(stderr);
+        let mut line = Vec::new();
+        while reader.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
+            log.stderr_line(&String::from_utf8_lossy(&line));
+            line.clear();
+        }
+    })
+}
