@@ -49,12 +49,6 @@ struct State {
     retry: Option<Instant>,
 }
 
-impl Default for Pipes {
-    fn default() -> Self {
-        Self::new(When::default())
-    }
-}
-
 impl Pipes {
     /// No pipe yet.
     #[must_use]
@@ -109,6 +103,12 @@ impl Pipes {
     fn state(&self) -> MutexGuard<'_, State> {
         // Whoever panicked while holding it was moving whole values: it is still true.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Pipes {
+    fn default() -> Self {
+        Self::new(When::default())
     }
 }
 
