@@ -14,7 +14,7 @@ use crate::nat::policy::DialTarget;
 
 const NO_ADDRESS: &str = "425 Cannot open data connection: its public address is not known yet, try again later.\r\n";
 const NO_PORT: &str = "425 Cannot open data connection: no port is free, try again later.\r\n";
-const PORT_OK: &str = "200 PORT command successful.\r\n";
+const PORT_OK: &[u8] = b"200 PORT command successful.\r\n";
 
 impl Session {
     /// PASV or EPSV.
@@ -143,16 +143,7 @@ impl Session {
                 return self.send_client(Bytes::from_static(REFUSED_PASSIVE));
             }
         };
-        let answer = match (exchange.asked, exchange.at_client()) {
-            (Setup::Port | Setup::Eprt, _) => Some(Bytes::from_static(PORT_OK.as_bytes())),
-            (Setup::Pasv, Some(at)) => write_227(reply.single(), at),
-            (Setup::Epsv, Some(at)) => Some(write_229(reply.single(), at.0.port())),
-            (Setup::Pasv | Setup::Epsv, None) => None,
-        };
-        let Some(answer) = answer else {
-            self.close_exchange(exchange);
-            return self.send_client(Bytes::from_static(REFUSED_PASSIVE));
-        };
+        let Some(answer) = exchange.success(reply.single()) else { return self.cannot_announce(exchange) };
         self.act(Action::Dial { id, leg: Leg::Server, target });
         let mut channel = Channel::new(id);
         channel.dial_client = exchange.dial_client;
@@ -162,20 +153,15 @@ impl Session {
 
     /// The server takes our PORT, which the client knows nothing of.
     fn port_accepted(&mut self, exchange: &Exchange) {
-        let id = exchange.id;
-        let answer = match (exchange.asked, exchange.at_client()) {
-            (Setup::Pasv, Some(at)) => write_227(None, at),
-            (Setup::Epsv, Some(at)) => Some(write_229(None, at.0.port())),
-            // EPRT that went out as PORT.
-            (Setup::Port | Setup::Eprt, _) => Some(Bytes::from_static(PORT_OK.as_bytes())),
-            (Setup::Pasv | Setup::Epsv, None) => None,
-        };
-        let Some(answer) = answer else {
-            self.close_exchange(exchange);
-            return self.send_client(Bytes::from_static(REFUSED_PASSIVE));
-        };
-        self.channels.offer(Channel::new(id));
+        let Some(answer) = exchange.success(None) else { return self.cannot_announce(exchange) };
+        self.channels.offer(Channel::new(exchange.id));
         self.send_client(answer);
+    }
+
+    /// There is nothing that the client's verb could carry.
+    fn cannot_announce(&mut self, exchange: &Exchange) {
+        self.close_exchange(exchange);
+        self.send_client(Bytes::from_static(REFUSED_PASSIVE));
     }
 
     fn setup_refused(&mut self, mut exchange: Exchange, code: Code, reply: Collected) {
@@ -219,6 +205,18 @@ impl Session {
 
 const REFUSED_PASSIVE: &[u8] = b"425 Cannot open data connection.\r\n";
 const REFUSED_ACTIVE: &[u8] = b"501 Server refuses the data connection.\r\n";
+
+impl Exchange {
+    /// What the client is told once its data connection is prepared; `line` is the server's own 227 or 229, if its
+    /// wording can be kept. `None`: the client's verb cannot carry what would have to be announced.
+    fn success(&self, line: Option<&[u8]>) -> Option<Bytes> {
+        match self.asked {
+            Setup::Port | Setup::Eprt => Some(Bytes::from_static(PORT_OK)),
+            Setup::Pasv => write_227(line, self.at_client()?),
+            Setup::Epsv => Some(write_229(line, self.at_client()?.0.port())),
+        }
+    }
+}
 
 impl Setup {
     /// What a client that asked for this is told if nothing better is to be said.
