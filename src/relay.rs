@@ -153,3 +153,11 @@ fn data_ports(config: &Config) -> Vec<(IpAddr, RangeInclusive<u16>)> {
         .flatten()
         .collect()
 }
+
+/// The outcome of a future, for as long as there is one; without, it never comes.
+async fn finished<F: Future + Unpin>(running: &mut Option<F>) -> F::Output {
+    match running {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+}

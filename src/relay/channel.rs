@@ -9,11 +9,11 @@ use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::Shared;
 use super::control::Endpoints;
 use super::copy::{CopyEnd, Flushed, Moved, copy_counted};
 use super::ports::{Lease, LeaseError, LeaseLost};
 use super::socket;
+use super::{Shared, finished};
 use crate::addr::{Announced, Leg, PerLeg};
 use crate::config::{FTP_DATA, SourcePort};
 use crate::nat::policy::DialTarget;
@@ -160,8 +160,8 @@ impl Channel {
                     }
                     continue;
                 }
-                stepped = step(&mut self.steps.client) => (Leg::Client, stepped),
-                stepped = step(&mut self.steps.server) => (Leg::Server, stepped),
+                stepped = finished(&mut self.steps.client) => (Leg::Client, stepped),
+                stepped = finished(&mut self.steps.server) => (Leg::Server, stepped),
             };
             self.steps[leg] = None;
             self.stepped(leg, stepped)?;
@@ -297,14 +297,6 @@ async fn copy(
 fn tell(events: &UnboundedSender<ChannelEvent>, id: ChannelId, what: What) {
     if events.send(ChannelEvent { id, what }).is_err() {
         tracing::trace!("channel outlived its session");
-    }
-}
-
-/// The next step of an end; one that waits for nothing never steps.
-async fn step(step: &mut Option<Step>) -> Stepped {
-    match step {
-        Some(step) => step.await,
-        None => std::future::pending().await,
     }
 }
 

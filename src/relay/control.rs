@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::ops::Index;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,11 +9,11 @@ use std::time::Instant;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::Shared;
 use super::channel::{self, ChannelEvent, Order};
 use super::journal::Journal;
 use super::wire::{Batching, Received, Wire};
-use crate::addr::{Leg, canonical};
+use super::{Shared, finished};
+use crate::addr::{Leg, PerLeg, canonical};
 use crate::session::{Action, ChannelId, Event, Reason, Session};
 
 /// As much as is read at once: a FEAT reply, or a screenful of pipelined commands. On the stack.
@@ -28,21 +27,7 @@ pub(super) struct Endpoint {
 }
 
 /// The addresses of both.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Endpoints {
-    pub(super) client: Endpoint,
-    pub(super) server: Endpoint,
-}
-
-impl Index<Leg> for Endpoints {
-    type Output = Endpoint;
-    fn index(&self, leg: Leg) -> &Endpoint {
-        match leg {
-            Leg::Client => &self.client,
-            Leg::Server => &self.server,
-        }
-    }
-}
+pub(super) type Endpoints = PerLeg<Endpoint>;
 
 /// Serves one client from its connect to its end.
 pub(super) async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
@@ -342,14 +327,6 @@ impl Control {
             }
         };
         tokio::join!(client.finish(limit), server);
-    }
-}
-
-/// The outcome of a future that runs until it is taken away.
-async fn finished<F: Future + Unpin>(running: &mut Option<F>) -> F::Output {
-    match running {
-        Some(future) => future.await,
-        None => std::future::pending().await,
     }
 }
 
