@@ -11,6 +11,7 @@ use super::report::Wrong;
 use super::{DataMode, DataPorts, SourcePort, Upstream};
 use crate::addr::canonical;
 use crate::nat::map::{Announce, Peers, ResolvedName};
+use crate::nat::policy::FIRST_USER_PORT;
 
 /// The control port of FTP (RFC 959 §8).
 pub(super) const FTP_PORT: u16 = 21;
@@ -19,9 +20,6 @@ pub(super) const FTP_PORT: u16 = 21;
 /// beyond what transfers need, because one port serves many of them, and within a default limit on open files
 /// of 8,192 or more.
 pub(super) const MAX_RANGE: u32 = 4096;
-
-/// Ports below belong to system services (RFC 6335 §6); FTP clients and servers refuse to use them for data.
-pub(super) const FIRST_USER_PORT: u16 = 1024;
 
 /// A longer wait is a slip of the pen, and a far longer one overflows the clock.
 const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);

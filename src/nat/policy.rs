@@ -35,8 +35,9 @@ pub struct Policy {
     pub privileged_ports: bool,
 }
 
-/// The first port that is not privileged (RFC 6335 §6: system ports end at 1023).
-const FIRST_USER_PORT: u16 = 1024;
+/// The first port that is not privileged. Those below belong to system services (RFC 6335 §6); FTP clients and servers
+/// refuse to use them for data.
+pub(crate) const FIRST_USER_PORT: u16 = 1024;
 
 impl Policy {
     /// Where to dial for a client's PORT or EPRT, given the address of its control connection.
