@@ -20,6 +20,7 @@ mod wire;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -52,6 +53,8 @@ struct Process {
     stop: CancellationToken,
     /// For long transfers; there is one share of the system's pipes.
     pipes: Arc<Pipes>,
+    /// Data connections that should have come from port 20 and did not.
+    not_from_ftp_data: Arc<AtomicU64>,
 }
 
 impl Shared {

@@ -1,12 +1,19 @@
 //! Accepting, for listeners of every kind: it never fails and never spins.
+//!
+//! What is accepted is not registered with the runtime yet. Strangers on a data port never are, and a control
+//! connection is registered once, in the way that reports urgent data ([`watch`]).
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use tokio::net::{TcpListener, TcpStream};
+use rustix::net::{SocketFlags, acceptfrom_with};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::socket::watch;
 
 /// How long a listener rests when there is no descriptor or memory for a connection. Trying at once would spin: the
 /// connection stays in the queue, so the listener stays readable (HAProxy's `CO_AC_PAUSE`; OpenBSD ftp-proxy waits
@@ -18,19 +25,50 @@ const WARN_INTERVAL: Duration = Duration::from_secs(10);
 
 static LAST_WARNING: Mutex<Option<Instant>> = Mutex::new(None);
 
-/// The next connection and its peer. Errors are dealt with here: those of one connection are skipped, a shortage of
-/// descriptors or memory pauses this listener and is logged. Cancel safe.
-pub async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
-    loop {
-        match listener.accept().await {
-            Ok(accepted) => return accepted,
-            Err(error) if concerns_one_connection(&error) => {}
-            Err(error) => {
-                warn(listener, &error);
-                tokio::time::sleep(PAUSE).await;
+/// A listening socket.
+#[derive(Debug)]
+pub struct Acceptor(AsyncFd<TcpListener>);
+
+impl Acceptor {
+    /// Takes over a listening socket, which does not block. Runs inside a tokio runtime.
+    ///
+    /// # Errors
+    /// The runtime cannot watch it: no memory, or no watches left (`fs.epoll.max_user_watches`).
+    pub fn new(listener: TcpListener) -> io::Result<Self> {
+        Ok(Self(watch(listener, Interest::READABLE)?))
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// Those of `getsockname(2)`.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.get_ref().local_addr()
+    }
+
+    /// The next connection, which does not block, and its peer. It has the options of the listening socket. Errors are
+    /// dealt with here: those of one connection are skipped, a shortage of descriptors or memory pauses this listener
+    /// and is logged. Cancel safe.
+    pub async fn accept(&self) -> (TcpStream, SocketAddr) {
+        loop {
+            match self.0.async_io(Interest::READABLE, accept).await {
+                Ok(accepted) => return accepted,
+                Err(error) if concerns_one_connection(&error) => {}
+                Err(error) => {
+                    warn(self, &error);
+                    tokio::time::sleep(PAUSE).await;
+                }
             }
         }
     }
+}
+
+/// With the two flags that accept(2) does not inherit: `accept4(2)` saves two calls.
+fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    let (stream, peer) = acceptfrom_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
+    // Without an address it would be no connection of TCP.
+    let peer = peer.and_then(|peer| peer.try_into().ok()).ok_or(Errno::ECONNABORTED)?;
+    Ok((stream.into(), peer))
 }
 
 /// Whether the failed connection is out of the queue, so that the next can be taken at once. The list is that of
@@ -54,7 +92,7 @@ fn concerns_one_connection(error: &io::Error) -> bool {
     )
 }
 
-fn warn(listener: &TcpListener, error: &io::Error) {
+fn warn(listener: &Acceptor, error: &io::Error) {
     let mut last = LAST_WARNING.lock().unwrap_or_else(PoisonError::into_inner);
     if is_due(&mut last, Instant::now()) {
         let at = listener.local_addr().map(|addr| addr.to_string()).unwrap_or_default();

@@ -2,9 +2,11 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -99,7 +101,7 @@ type Step = Pin<Box<dyn Future<Output = Stepped> + Send>>;
 
 enum Stepped {
     Leased(Result<Lease, LeaseError>),
-    Accepted(Result<TcpStream, LeaseLost>),
+    Accepted(Result<std::net::TcpStream, LeaseLost>),
     Dialled(io::Result<TcpStream>),
 }
 
@@ -178,13 +180,12 @@ impl Channel {
                 Err(lacks) => self.tell(What::Refused(leg, lacks)),
             },
             Stepped::Accepted(accepted) => {
-                self.streams[leg] = Some(accepted.map_err(|_| End::NeverConnected(leg))?);
+                let stream = accepted.map_err(|_| End::NeverConnected(leg))?;
+                self.streams[leg] = Some(TcpStream::from_std(stream).map_err(|_| End::Reset(leg))?);
                 self.dial_if_due(leg.other());
             }
             Stepped::Dialled(dialled) => {
-                let stream = dialled.map_err(|error| self.dial_failed(leg, &error))?;
-                socket::prepare_data(&stream).map_err(|_| End::Reset(leg))?;
-                self.streams[leg] = Some(stream);
+                self.streams[leg] = Some(dialled.map_err(|error| self.dial_failed(leg, &error))?);
                 self.dial_if_due(leg.other());
             }
         }
@@ -243,19 +244,31 @@ impl Channel {
         let timeouts = self.shared.config.timeouts;
         let target = on_interface_of(self.endpoints[leg].peer, target.addr());
         let (client, server) = (timeouts.connect_client, timeouts.connect_server);
-        let source_port = self.shared.config.source_port;
+        let shared = Arc::clone(&self.shared);
         Box::pin(async move {
-            Stepped::Dialled(match (leg, source_port) {
-                // commons-net compares the data connection's address with the control connection's.
-                (Leg::Client, SourcePort::Any) => socket::connect(target, Some(source), client).await,
-                (Leg::Client, SourcePort::FtpData) => {
-                    socket::connect_from_port(target, (source, FTP_DATA).into(), client).await
-                }
-                // So does IIS.
-                (Leg::Server, _) => socket::connect_same_source(target, source, server).await,
+            Stepped::Dialled(match (leg, shared.config.source_port) {
+                (Leg::Client, SourcePort::FtpData) => dial_from_ftp_data(&shared, target, source, client).await,
+                (Leg::Client, SourcePort::Any) => socket::connect(target, source, client).await,
+                (Leg::Server, _) => socket::connect(target, source, server).await,
             })
         })
     }
+}
+
+/// From port 20 if that can be had.
+async fn dial_from_ftp_data(
+    shared: &Shared,
+    target: SocketAddr,
+    source: IpAddr,
+    timeout: Duration,
+) -> io::Result<TcpStream> {
+    let stream = socket::connect_from_port(target, (source, FTP_DATA).into(), timeout).await?;
+    if stream.local_addr()?.port() != FTP_DATA {
+        let so_far = shared.process.not_from_ftp_data.fetch_add(1, Ordering::Relaxed) + 1;
+        let listener = &shared.config.name;
+        tracing::info!(%listener, %target, so_far, "port 20 was not to be had, connected from another");
+    }
+    Ok(stream)
 }
 
 /// A link-local address means nothing without its interface, which is that of the control connection.

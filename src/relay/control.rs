@@ -1,18 +1,18 @@
 //! One task per session: pump bytes between two sockets and the [`Session`], and carry out its actions.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::channel::{self, ChannelEvent, Order};
 use super::journal::Journal;
+use super::upstream::Connected;
 use super::wire::{Batching, Received, Wire};
-use super::{Shared, finished};
+use super::{Shared, finished, socket};
 use crate::addr::{Leg, PerLeg, canonical};
 use crate::session::{Action, ChannelId, Event, Reason, Session};
 
@@ -32,7 +32,7 @@ pub(super) type Endpoints = PerLeg<Endpoint>;
 /// Serves one client from its connect to its end.
 pub(super) async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
     let journal = Journal::open(&shared.config.name, peer);
-    match Control::new(shared, stream, journal) {
+    match Control::new(shared, stream, peer, journal) {
         Ok(control) => control.run().await,
         // Gone before it began: a scanner, or a load balancer's probe.
         Err(error) => tracing::debug!(%peer, %error, "client left at once"),
@@ -116,7 +116,7 @@ impl Channels {
 enum Woken {
     /// A leg can be read or written; the flag says whether it may be read.
     Leg(Leg, io::Result<()>, bool),
-    Connected(io::Result<TcpStream>),
+    Connected(io::Result<Connected>),
     Channel(Option<ChannelEvent>),
     Time,
     Drain,
@@ -124,9 +124,9 @@ enum Woken {
 
 impl Control {
     /// Boxed: an async function has room for its arguments and for what it makes of them, each time they are handed on.
-    fn new(shared: Arc<Shared>, stream: TcpStream, journal: Journal) -> io::Result<Box<Self>> {
-        let client = Wire::new(stream, Batching::Together)?;
-        let client_at = Endpoint { peer: canonical(client.peer_addr()?), local: canonical(client.local_addr()?) };
+    fn new(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, journal: Journal) -> io::Result<Box<Self>> {
+        let client_at = Endpoint { peer: canonical(peer), local: canonical(stream.local_addr()?) };
+        let client = Wire::new(socket::watch_control(stream)?, Batching::Together);
         let session = Session::new(Arc::clone(&shared.settings), client_at.peer, Instant::now());
         Ok(Box::new(Self {
             shared,
@@ -212,15 +212,10 @@ impl Control {
         }
     }
 
-    fn connected(&mut self, connected: io::Result<TcpStream>) {
-        let prepared = connected.and_then(|stream| {
-            let wire = Wire::new(stream, Batching::OneByOne)?;
-            let at = Endpoint { peer: canonical(wire.peer_addr()?), local: canonical(wire.local_addr()?) };
-            Ok((wire, at))
-        });
-        match prepared {
-            Ok((wire, at)) => {
-                self.server = Some((wire, at));
+    fn connected(&mut self, connected: io::Result<Connected>) {
+        match connected {
+            Ok(Connected { io, at }) => {
+                self.server = Some((Wire::new(io, Batching::OneByOne), at));
                 self.handle(Event::ServerReady { peer: at.peer, local: at.local });
             }
             Err(error) => {

@@ -1,13 +1,12 @@
 //! Accepting clients: bind, permit, spawn.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 
-use tokio::net::{TcpListener, TcpStream};
-
+use super::accept::Acceptor;
 use super::wire::{Batching, Wire};
-use super::{Shared, accept, control, socket};
+use super::{Shared, control, socket};
 use crate::config::{Access, FTP_DATA, SourcePort};
 
 /// Connections that the kernel may finish for us while we are busy; capped by `net.core.somaxconn` (4096 since
@@ -36,7 +35,7 @@ fn remedy(error: &io::Error) -> &'static str {
 }
 
 /// Binds every address of a listener.
-pub(super) fn bind(shared: &Shared) -> Result<Vec<TcpListener>, ListenError> {
+pub(super) fn bind(shared: &Shared) -> Result<Vec<Acceptor>, ListenError> {
     let failed = |addr, source| ListenError { listener: shared.config.name.clone(), addr, source };
     let bind = |addr: &SocketAddr| {
         if shared.config.source_port == SourcePort::FtpData {
@@ -49,10 +48,10 @@ pub(super) fn bind(shared: &Shared) -> Result<Vec<TcpListener>, ListenError> {
 }
 
 /// Accepts clients until the program stops.
-pub(super) async fn serve(shared: Arc<Shared>, listener: TcpListener) {
+pub(super) async fn serve(shared: Arc<Shared>, listener: Acceptor) {
     loop {
         let (stream, peer) = tokio::select! {
-            accepted = accept::accept(&listener) => accepted,
+            accepted = listener.accept() => accepted,
             () = shared.process.stop.cancelled() => return,
         };
         if is_allowed(&shared.config.access, peer.ip()) {
@@ -70,7 +69,8 @@ fn is_allowed(access: &Access, peer: IpAddr) -> bool {
 }
 
 async fn refuse(shared: Arc<Shared>, stream: TcpStream) {
-    if let Ok(mut wire) = Wire::new(stream, Batching::Together) {
+    if let Ok(io) = socket::watch_control(stream) {
+        let mut wire = Wire::new(io, Batching::Together);
         wire.send("421 Access denied, closing control connection.\r\n".into(), false);
         wire.finish(shared.config.timeouts.close).await;
     }

@@ -16,12 +16,11 @@ mod table;
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::ops::RangeInclusive;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -31,7 +30,7 @@ pub use self::lease::{Lease, LeaseLost};
 use self::pool::View;
 pub use self::pool::{LeaseError, PortPool};
 use self::table::{SlotId, Table, ViewId};
-use super::accept;
+use super::accept::Acceptor;
 use crate::config::DataPorts;
 
 /// None of the ports of a range could be bound.
@@ -165,12 +164,12 @@ fn log_stranger(at: Option<SocketAddr>, from: SocketAddr) {
 }
 
 /// Accepts on one slot for as long as there is somebody to accept for.
-async fn serve(listener: TcpListener, slot: SlotId, shared: Weak<Shared>, stop: CancellationToken) {
+async fn serve(listener: Acceptor, slot: SlotId, shared: Weak<Shared>, stop: CancellationToken) {
     let mut stopped = pin!(stop.cancelled());
     loop {
         let (stream, from) = tokio::select! {
             () = &mut stopped => return,
-            accepted = accept::accept(&listener) => accepted,
+            accepted = listener.accept() => accepted,
         };
         let Some(shared) = shared.upgrade() else { return };
         shared.dispatch(slot, stream, from);

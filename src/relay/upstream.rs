@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::sync::{Mutex as FairMutex, Semaphore};
 use tokio::time::Instant;
 
-use super::socket;
+use super::control::Endpoint;
+use super::socket::{self, Watched};
+use crate::addr::canonical;
 use crate::config::{Config, Listener, Upstream};
 
 /// Control connections that a listener may have under way to its server at once: half of IIS' listen backlog of 60, which
@@ -22,6 +23,21 @@ const MAX_UNDER_WAY: usize = 30;
 const SUSPICIOUS: u32 = 3;
 
 const LOOP: &str = "the upstream is one of our own listeners";
+
+/// A control connection to the server.
+#[derive(Debug)]
+pub(super) struct Connected {
+    pub(super) io: Watched,
+    pub(super) at: Endpoint,
+}
+
+impl Connected {
+    fn new(io: Watched) -> io::Result<Self> {
+        let stream = io.get_ref();
+        let at = Endpoint { peer: canonical(stream.peer_addr()?), local: canonical(stream.local_addr()?) };
+        Ok(Self { io, at })
+    }
+}
 
 /// The way to a listener's FTP server.
 #[derive(Debug)]
@@ -78,7 +94,7 @@ impl Connector {
 
     /// A control connection to the server. Waits for its turn without limit, the session's login timer bounds
     /// that; `timeouts.connect_server` counts from there.
-    pub(super) async fn connect(&self) -> io::Result<TcpStream> {
+    pub(super) async fn connect(&self) -> io::Result<Connected> {
         let _permit = self.under_way.acquire().await.map_err(io::Error::other)?;
         if let Some(pace) = &self.pace {
             pace.turn().await;
@@ -89,7 +105,7 @@ impl Connector {
     }
 
     /// Tries one after the other. One that does not answer leaves each of those behind it its share of the time.
-    async fn connect_to_one_of(&self, targets: &[SocketAddr], limit: Duration) -> io::Result<TcpStream> {
+    async fn connect_to_one_of(&self, targets: &[SocketAddr], limit: Duration) -> io::Result<Connected> {
         let start = Instant::now();
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         for (target, to_try) in targets.iter().zip((1..=targets.len()).rev()) {
@@ -97,10 +113,10 @@ impl Connector {
             let attempt = if self.config.serves(*target) {
                 Err(io::Error::other(LOOP))
             } else {
-                socket::connect(*target, None, share).await
+                socket::connect_control(*target, share).await.and_then(Connected::new)
             };
-            match attempt.and_then(|stream| self.refuse_loop(stream)) {
-                Ok(stream) => return Ok(stream),
+            match attempt.and_then(|connected| self.refuse_loop(connected)) {
+                Ok(connected) => return Ok(connected),
                 Err(error) => last = error,
             }
         }
@@ -109,8 +125,8 @@ impl Connector {
 
     /// A connection from an address to itself has not left this machine; if it ended at a port of ours, every session
     /// would open another without end. Only now is it known which addresses a wildcard listener has.
-    fn refuse_loop(&self, stream: TcpStream) -> io::Result<TcpStream> {
-        let (peer, local) = (stream.peer_addr()?, stream.local_addr()?);
+    fn refuse_loop(&self, connected: Connected) -> io::Result<Connected> {
+        let Endpoint { peer, local } = connected.at;
         let ours = self.config.listeners.iter().flat_map(|listener| &listener.bind);
         // IPv6 sockets are V6ONLY: what listens on the same port of the other family is another program.
         let is_ours = |bind: &SocketAddr| {
@@ -119,7 +135,7 @@ impl Connector {
         if peer.ip() == local.ip() && ours.into_iter().any(is_ours) {
             return Err(io::Error::other(LOOP));
         }
-        Ok(stream)
+        Ok(connected)
     }
 
     /// A name is resolved anew for each session.
@@ -245,14 +261,14 @@ mod tests {
         hole.listen(0).unwrap();
         let silent = hole.local_addr().unwrap().as_socket().unwrap();
         // A backlog of 0 holds one connection; Linux drops the SYNs beyond.
-        let _first = TcpStream::connect(silent).await.unwrap();
+        let _first = tokio::net::TcpStream::connect(silent).await.unwrap();
         let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let good = server.local_addr().unwrap();
         let connector = connector("127.0.0.1:2121", "ftp.example.com:21");
         let (start, limit) = (Instant::now(), Duration::from_secs(1));
-        let stream = connector.connect_to_one_of(&[silent, good], limit).await.unwrap();
+        let connected = connector.connect_to_one_of(&[silent, good], limit).await.unwrap();
         assert!(start.elapsed() < limit * 3 / 4, "{:?}", start.elapsed());
-        assert_eq!(stream.peer_addr().unwrap(), good);
+        assert_eq!(connected.at.peer, good);
         let error = connector.connect_to_one_of(&[silent], Duration::from_millis(200)).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
@@ -268,8 +284,8 @@ mod tests {
             let mut config = Config::clone(&connector.config);
             config.listeners[0].bind = vec![format!("{wildcard}:{}", at.port()).parse().unwrap()];
             connector.config = Arc::new(config);
-            let stream = TcpStream::connect(at).await.unwrap();
-            assert_eq!(connector.refuse_loop(stream).is_err(), is_loop, "{wildcard}");
+            let io = socket::connect_control(at, connector.timeout).await.unwrap();
+            assert_eq!(connector.refuse_loop(Connected::new(io).unwrap()).is_err(), is_loop, "{wildcard}");
         }
     }
 }

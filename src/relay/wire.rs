@@ -1,20 +1,18 @@
 //! One control connection as the shell sees it: a socket, and what waits to be written to it.
 //!
 //! No buffer is kept for reading: [`read`](Wire::read) takes one from the caller's stack, when there is
-//! something to read. [`AsyncFd`] instead of [`TcpStream`], since that does not report urgent data.
+//! something to read.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::net::Shutdown;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use socket2::SockRef;
-use tokio::io::unix::AsyncFd;
 use tokio::io::{Interest, Ready};
-use tokio::net::TcpStream;
 
-use super::socket;
+use super::socket::Watched;
 
 /// With so much unwritten, nothing more is read that could lead to more. One reply that a session held back, as much
 /// again, can still come on top.
@@ -22,15 +20,6 @@ const HIGH_WATER: usize = 64 * 1024;
 
 /// Lines that go out in one system call. Linux takes 1,024 (`IOV_MAX`); a screenful is enough for banners.
 const MAX_BATCH: usize = 32;
-
-/// Registers a socket with the runtime.
-fn watch(stream: std::net::TcpStream, interest: Interest) -> io::Result<AsyncFd<std::net::TcpStream>> {
-    #[expect(
-        deprecated,
-        reason = "deprecated for types that may not own their descriptor; `TcpStream` does, and the replacement is unsafe"
-    )]
-    AsyncFd::with_interest(stream, interest)
-}
 
 /// How lines are put together on their way out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +60,7 @@ enum Outgoing {
 
 #[derive(Debug)]
 pub(super) struct Wire {
-    io: AsyncFd<std::net::TcpStream>,
+    io: Watched,
     /// What epoll reported and no read or write has found to be over yet. Its events are edges: none comes
     /// again for bytes that were left in the socket.
     ready: Ready,
@@ -84,12 +73,9 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    /// Takes a connection over and sets its options.
-    pub(super) fn new(stream: TcpStream, batching: Batching) -> io::Result<Self> {
-        socket::prepare_control(&stream)?;
-        let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
-        let io = watch(stream.into_std()?, interest)?;
-        Ok(Self {
+    /// Takes over a connection that has the options of a control connection.
+    pub(super) fn new(io: Watched, batching: Batching) -> Self {
+        Self {
             io,
             ready: Ready::EMPTY,
             queue: VecDeque::new(),
@@ -97,15 +83,7 @@ impl Wire {
             outgoing: Outgoing::Open,
             broken: false,
             batching,
-        })
-    }
-
-    pub(super) fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.io.get_ref().peer_addr()
-    }
-
-    pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.io.get_ref().local_addr()
+        }
     }
 
     /// Whether more should be written to this leg.
@@ -275,14 +253,15 @@ mod tests {
     use std::task::Poll;
 
     use super::*;
+    use crate::relay::socket::connect_control;
 
     /// A wire of ours, and its peer, which takes little before it reads.
     async fn pair() -> (Wire, std::net::TcpStream) {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         SockRef::from(&listener).set_recv_buffer_size(4096).unwrap();
-        let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        SockRef::from(&ours).set_send_buffer_size(4096).unwrap();
-        (Wire::new(ours, Batching::Together).unwrap(), listener.accept().unwrap().0)
+        let ours = connect_control(listener.local_addr().unwrap(), Duration::from_secs(5)).await.unwrap();
+        SockRef::from(ours.get_ref()).set_send_buffer_size(4096).unwrap();
+        (Wire::new(ours, Batching::Together), listener.accept().unwrap().0)
     }
 
     #[tokio::test]

@@ -8,11 +8,11 @@ use std::ops::RangeInclusive;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::table::SlotId;
 use super::{Shared, serve};
+use crate::relay::accept::Acceptor;
 use crate::relay::socket;
 
 /// Connections that the kernel holds for us per port. Between two accepts only strangers can fill it, so it is what
@@ -46,7 +46,7 @@ pub(super) fn plan(wanted: &[(IpAddr, RangeInclusive<u16>)]) -> Vec<SocketAddr> 
 pub(super) type Failure = (SlotId, io::Error);
 
 /// Binds the planned sockets. Those that fail come back with their errors.
-pub(super) fn bind(plan: &[SocketAddr]) -> (Vec<(SlotId, TcpListener)>, Vec<Failure>) {
+pub(super) fn bind(plan: &[SocketAddr]) -> (Vec<(SlotId, Acceptor)>, Vec<Failure>) {
     let (mut bound, mut failed) = (Vec::new(), Vec::new());
     for (slot, &addr) in plan.iter().enumerate() {
         match socket::listen_data(addr, BACKLOG) {

@@ -1,17 +1,17 @@
 //! A lease: the right to the next connection of one peer on one port.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, TcpStream};
 use std::sync::Arc;
 
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Shared;
 use super::bind::BACKLOG;
 use super::table::{LEASE_TIME, SlotId};
-use crate::relay::{accept, socket};
+use crate::relay::accept::Acceptor;
+use crate::relay::socket;
 
 /// Why a lease ended without a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -38,7 +38,7 @@ enum Source {
     /// A port of a range, on which many peers may be expected.
     Shared { outcome: oneshot::Receiver<Outcome>, _claim: Claim },
     /// A listener for this lease alone.
-    Own { listener: TcpListener, peer: IpAddr },
+    Own { listener: Acceptor, peer: IpAddr },
     /// The lease has ended.
     Over(LeaseLost),
 }
@@ -63,7 +63,7 @@ impl Lease {
         self.port
     }
 
-    /// The connection of the expected peer, with the options of [`prepare_data`](socket::prepare_data). Cancel safe.
+    /// The connection of the expected peer, with the options of a data connection. Cancel safe.
     /// A lease is good for one connection; after that it has expired.
     ///
     /// # Errors
@@ -86,7 +86,7 @@ impl Source {
             // Closed without a word: it had expired, and the port was given away.
             Self::Shared { outcome, .. } => outcome.await.unwrap_or(Err(LeaseLost::Expired)),
             Self::Own { listener, peer } => loop {
-                let (stream, from) = accept::accept(listener).await;
+                let (stream, from) = listener.accept().await;
                 if from.ip().to_canonical() == *peer {
                     return Ok(stream);
                 }

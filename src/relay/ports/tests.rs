@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpSocket;
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::*;
 
@@ -45,7 +45,7 @@ async fn is_reset(stream: io::Result<TcpStream>) -> bool {
 }
 
 /// The accepted connection, which must come soon, and whether it is the one that `stream` opened.
-async fn accepted(lease: &mut Lease, stream: &TcpStream) -> TcpStream {
+async fn accepted(lease: &mut Lease, stream: &TcpStream) -> std::net::TcpStream {
     let accepted = tokio::time::timeout(SOON, lease.accept()).await.expect("no connection").unwrap();
     assert_eq!(accepted.peer_addr().unwrap(), stream.local_addr().unwrap());
     accepted
