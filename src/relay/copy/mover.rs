@@ -6,9 +6,9 @@ use tokio::net::TcpStream;
 
 use crate::relay::splice::{self, Pipes, Pooled, When};
 
-/// Bytes copied at once: the largest power of two below glibc's `M_MMAP_THRESHOLD` (128 KiB), from where on taking a
-/// buffer would cost a system call and a page fault per page.
-pub(super) const BUFFER: usize = 64 * 1024;
+/// Bytes copied at once: the largest power of two below 64 KiB, from where on glibc consolidates the heap whenever a
+/// buffer is freed (`FASTBIN_CONSOLIDATION_THRESHOLD`).
+pub(super) const BUFFER: usize = 32 * 1024;
 
 /// Holds bytes while there are some, and is let go when the sender has to be waited for.
 pub(super) enum Mover<'a> {
