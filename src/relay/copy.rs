@@ -9,6 +9,7 @@
 //! on which.
 
 mod mover;
+pub mod secured;
 
 use std::io;
 use std::net::Shutdown;
