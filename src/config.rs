@@ -133,6 +133,20 @@ pub struct LegConfig {
     pub address_map: AddressMap,
     /// On which ports they may do so.
     pub data_ports: DataPorts,
+    /// Who may do so.
+    pub data_peer: DataPeer,
+}
+
+/// Who may make a data connection that a peer was told to make (`client.data_peer`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DataPeer {
+    /// The address of its control connection.
+    #[default]
+    Exact,
+    /// Any address of the same /24 (IPv4) or /64 (IPv6): a network that leaves through several public addresses.
+    Subnet,
+    /// Anybody: whoever comes first.
+    Any,
 }
 
 /// Ports on which data connections are accepted.

@@ -102,7 +102,7 @@ impl Proxy {
         let mut bound = Vec::new();
         for listener in &config.listeners {
             let local: Vec<IpAddr> = listener.bind.iter().map(|addr| addr.ip()).collect();
-            let pool = |leg: &LegConfig| registry.pool(&local, &leg.data_ports);
+            let pool = |leg: &LegConfig| registry.pool(&local, &leg.data_ports).admitting(leg.data_peer);
             let ports = PerLeg { client: pool(&listener.client), server: pool(&listener.server) };
             let shared = Shared::new(listener, &config, ports, process.clone());
             bound.push((listener::bind(&shared)?, shared));

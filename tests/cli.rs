@@ -77,6 +77,30 @@ mod check {
     }
 
     #[test]
+    fn says_who_may_make_data_connections_and_how_many_wait() {
+        for (rule, whom, capacity) in [
+            ("exact", None, "21 transfers per client address may be waiting for their connection at one time;"),
+            (
+                "subnet",
+                Some("any address of the client's /24 (IPv4) or /64 (IPv6)\n"),
+                "21 transfers per /24 (IPv4) or /64 (IPv6) may be waiting for their connection at one time;",
+            ),
+            (
+                "any",
+                Some("any address; whoever connects first gets the data\n"),
+                "21 transfers of all clients together may be waiting for their connection at one time.\n",
+            ),
+        ] {
+            let keys = format!("data_peer: {rule}\n      data_ports:");
+            let (_, stdout, stderr) = check(&listener(&[("data_ports:", &keys)]));
+            let printed = stdout.split_once("data connections from             ").map(|(_, rest)| rest);
+            assert_eq!(printed.is_some(), whom.is_some(), "{rule}: {stdout}{stderr}");
+            assert!(printed.zip(whom).is_none_or(|(printed, whom)| printed.starts_with(whom)), "{rule}: {stdout}");
+            assert!(stdout.contains(&format!("\n  {capacity}")), "{rule}: {stdout}");
+        }
+    }
+
+    #[test]
     fn says_what_names_are_now() {
         let names =
             [("upstream: 127.0.0.8:21", "upstream: localhost:2122"), ("announce: local", "announce: localhost")];

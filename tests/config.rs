@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ftp_alg::config::{Config, DataMode, DataPorts, LoadError, Timeouts};
+use ftp_alg::config::{Config, DataMode, DataPeer, DataPorts, LoadError, Timeouts};
 use proptest::prelude::*;
 
 /// A valid file of one listener, one key a line, for tests to change.
@@ -81,13 +81,14 @@ mod reading {
         assert_eq!(ftp.upstream.to_string(), "ftp.example.com:21");
         assert_eq!((ftp.data_mode, &ftp.server.data_ports), (DataMode::Same, &DataPorts::Any));
         assert_eq!(ftp.server.address_map.rules()[0].announce.to_string(), "local");
+        assert_eq!((ftp.client.data_peer, ftp.server.data_peer), (DataPeer::Exact, DataPeer::Exact));
         assert!(ftp.access.allow.is_none() && !ftp.policy.privileged_ports);
         assert_eq!((ftp.timeouts, ftp.limits.connects_per_second), (Timeouts::default(), None));
     }
 
     #[test]
     fn every_key_arrives_where_it_belongs() {
-        let text = VALID.replace("    server:\n      data_ports: any\n", "")
+        let text = VALID.replace("    server:\n      data_ports: any\n", "      data_peer: subnet\n")
             + "    server: { data_mode: active, data_ports: 30000-30001, address_map: [{ peers: any, announce: 192.0.2.9 }] }
     policy: { allow: [198.51.100.0/24, 2001:db8::1], privileged_ports: true }
     limits: { connects_per_second: 7 }
@@ -98,6 +99,7 @@ mod reading {
         let bind: Vec<SocketAddr> = vec!["192.0.2.1:2121".parse().unwrap()];
         assert_eq!((&ftp.bind, ftp.upstream.to_string().as_str()), (&bind, "172.16.0.20:21"));
         assert_eq!(ftp.data_mode, DataMode::Active);
+        assert_eq!((ftp.client.data_peer, ftp.server.data_peer), (DataPeer::Subnet, DataPeer::Exact));
         assert_eq!(ftp.server.data_ports, DataPorts::Range(30000..=30001));
         assert_eq!(ftp.server.address_map.rules()[0].announce.to_string(), "192.0.2.9");
         let allow: Vec<String> = ftp.access.allow.iter().flatten().map(ToString::to_string).collect();

@@ -33,6 +33,7 @@ listeners:
         - peers: any
           announce: 203.0.113.10
       data_ports: 20000-20020
+      data_peer: subnet
       source_port: 20
     server:
       data_mode: active

@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter};
 use std::net::IpAddr;
 
 use crate::addr::Family;
-use crate::config::{DataMode, DataPorts, Listener, Upstream};
+use crate::config::{DataMode, DataPeer, DataPorts, Listener, Upstream};
 use crate::nat::map::{AddressMap, Announce, Peers};
 
 /// The plan of one listener; its names have been resolved.
@@ -25,6 +25,9 @@ impl Display for Plan<'_> {
         writeln!(f, "Listener `{}`", listener.name)?;
         row(f, "clients connect to", join(&listener.bind))?;
         row(f, "clients admitted", self.admitted())?;
+        if let Some(whom) = self.data_peers() {
+            row(f, "data connections from", whom)?;
+        }
         row(f, "FTP server", self.server())?;
         row(f, "data connections to the server", describe(listener.data_mode))?;
         if let Some(rate) = listener.limits.connects_per_second {
@@ -39,6 +42,15 @@ impl Display for Plan<'_> {
 impl Plan<'_> {
     fn admitted(&self) -> String {
         self.listener.access.allow.as_deref().map_or_else(|| "everybody".into(), join)
+    }
+
+    /// Whose passive data connections are accepted, if not only those of the client's own address.
+    fn data_peers(&self) -> Option<&'static str> {
+        match self.listener.client.data_peer {
+            DataPeer::Exact => None,
+            DataPeer::Subnet => Some("any address of the client's /24 (IPv4) or /64 (IPv6)"),
+            DataPeer::Any => Some("any address; whoever connects first gets the data"),
+        }
     }
 
     fn server(&self) -> String {
@@ -107,12 +119,18 @@ impl Plan<'_> {
             DataPorts::Any => Ok(()),
             DataPorts::Range(range) => {
                 let count = range.len();
+                let transfers = if count == 1 { "transfer" } else { "transfers" };
+                let (whose, counted) = match self.listener.client.data_peer {
+                    DataPeer::Exact => ("per client address", "; clients behind one NAT count as one"),
+                    DataPeer::Subnet => {
+                        ("per /24 (IPv4) or /64 (IPv6)", "; all clients of such a network count as one")
+                    }
+                    DataPeer::Any => ("of all clients together", ""),
+                };
                 writeln!(
                     f,
-                    "\n  {count} {} per client address may be waiting for their connection at one time; clients behind \
-                     one NAT count as one.\n  Transfers that have begun hold no port, so their number is not limited \
-                     by the range.",
-                    if count == 1 { "transfer" } else { "transfers" }
+                    "\n  {count} {transfers} {whose} may be waiting for their connection at one time{counted}.\n  \
+                     Transfers that have begun hold no port, so their number is not limited by the range."
                 )
             }
         }

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::report::{KeyPath, Problems, Wrong};
 use super::value::Parsed;
-use super::{Access, Config, DataMode, DataPorts, LegConfig, Limits, Listener, SourcePort, Timeouts, Upstream};
+use super::{
+    Access, Config, DataMode, DataPeer, DataPorts, LegConfig, Limits, Listener, SourcePort, Timeouts, Upstream,
+};
 use super::{conflict, raw, value};
 use crate::addr::Leg;
 use crate::nat::map::{AddressMap, Announce, Peers, Rule};
@@ -33,6 +35,7 @@ pub(super) struct Draft {
 pub(super) struct DraftLeg {
     pub(super) at: KeyPath,
     pub(super) data_ports: Option<DataPorts>,
+    data_peer: DataPeer,
     address_map: Option<AddressMap>,
 }
 
@@ -68,7 +71,7 @@ impl Draft {
 
 impl DraftLeg {
     fn finish(self) -> Option<LegConfig> {
-        Some(LegConfig { address_map: self.address_map?, data_ports: self.data_ports? })
+        Some(LegConfig { address_map: self.address_map?, data_ports: self.data_ports?, data_peer: self.data_peer })
     }
 }
 
@@ -141,6 +144,7 @@ impl Reader<'_, '_> {
         let example = "`data_ports: 20000-20020`, ports that the security group opens, or `any`";
         DraftLeg {
             data_ports: self.required(raw.data_ports, &at.key("data_ports"), value::data_ports, example),
+            data_peer: self.optional(raw.data_peer, &at.key("data_peer"), value::data_peer).unwrap_or_default(),
             address_map: self.address_map(raw.address_map, &at.key("address_map"), None),
             at,
         }
@@ -151,6 +155,7 @@ impl Reader<'_, '_> {
         let data_ports = self.optional(raw.data_ports, &ports_at, value::data_ports);
         DraftLeg {
             data_ports: data_ports.or_else(|| (!self.problems.has(&ports_at)).then_some(DataPorts::Any)),
+            data_peer: DataPeer::Exact,
             address_map: self.address_map(raw.address_map, &at.key("address_map"), Some(AddressMap::local())),
             at,
         }

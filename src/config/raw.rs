@@ -32,6 +32,7 @@ pub(super) struct Listener {
 pub(super) struct Client {
     pub(super) address_map: Option<Vec<Option<Rule>>>,
     pub(super) data_ports: Option<String>,
+    pub(super) data_peer: Option<String>,
     pub(super) source_port: Option<String>,
 }
 

@@ -32,12 +32,15 @@ const LISTENER: Shape = Map(&[
     ("name", &Text),
     ("bind", &Texts),
     ("upstream", &Text),
-    ("client", &Map(&[("address_map", &List(&RULE)), ("data_ports", &Text), ("source_port", &Text)])),
+    ("client", &CLIENT),
     ("server", &Map(&[("data_mode", &Text), ("address_map", &List(&RULE)), ("data_ports", &Text)])),
     ("policy", &Map(&[("allow", &Texts), ("privileged_ports", &Text)])),
     ("timeouts", &TIMEOUTS),
     ("limits", &Map(&[("connects_per_second", &Text)])),
 ]);
+
+const CLIENT: Shape =
+    Map(&[("address_map", &List(&RULE)), ("data_ports", &Text), ("data_peer", &Text), ("source_port", &Text)]);
 
 const RULE: Shape = Map(&[("peers", &Text), ("announce", &Text)]);
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net};
 
 use super::report::Wrong;
-use super::{DataMode, DataPorts, SourcePort, Upstream};
+use super::{DataMode, DataPeer, DataPorts, SourcePort, Upstream};
 use crate::addr::canonical;
 use crate::nat::map::{Announce, Peers, ResolvedName};
 use crate::nat::policy::FIRST_USER_PORT;
@@ -215,6 +215,19 @@ pub(super) fn source_port(text: &str) -> Parsed<SourcePort> {
     }
 }
 
+/// `exact`, `subnet` or `any`.
+pub(super) fn data_peer(text: &str) -> Parsed<DataPeer> {
+    match text {
+        "exact" => Ok(DataPeer::Exact),
+        "subnet" => Ok(DataPeer::Subnet),
+        "any" => Ok(DataPeer::Any),
+        _ => Err(Wrong::new(
+            format!("`{text}` is not a rule for data connections"),
+            "write `exact` (the address of the control connection), `subnet` (any address of its /24 or /64) or `any`",
+        )),
+    }
+}
+
 /// `20000-20020`, `20000` or `any`.
 pub(super) fn data_ports(text: &str) -> Parsed<DataPorts> {
     if text == "any" {
@@ -417,6 +430,10 @@ mod tests {
         assert_eq!((boolean("true"), boolean("false")), (Ok(true), Ok(false)));
         assert!(boolean("yes").is_err());
         assert_eq!(data_mode("active"), Ok(DataMode::Active));
+        assert_eq!(data_peer("exact"), Ok(DataPeer::Exact));
+        assert_eq!(data_peer("subnet"), Ok(DataPeer::Subnet));
+        assert_eq!(data_peer("any"), Ok(DataPeer::Any));
+        assert!(help(data_peer("strict")).starts_with("write `exact`"));
         assert!(data_mode("Active").is_err());
         assert!(name("a\nb").is_err());
     }

@@ -10,7 +10,9 @@ mod support;
 
 mod active;
 mod control;
+mod crowd;
 mod data_mode;
+mod data_peer;
 mod ending;
 mod hold;
 mod hostile;
