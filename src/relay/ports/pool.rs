@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use super::{Shared, State, bind};
 /// Why there is no lease.
 #[derive(Debug, thiserror::Error)]
 pub enum LeaseError {
-    /// Every port was held by this peer for as long as we waited.
+    /// Every port, or as many as it may have, was held by this peer for as long as we waited.
     #[error("no data port is free for this peer")]
     Exhausted,
     /// No port can be opened on the local address.
@@ -26,7 +27,11 @@ pub enum LeaseError {
 
 /// The data ports of one leg of one listener. Clones are the same pool.
 #[derive(Debug, Clone)]
-pub struct PortPool(Kind);
+pub struct PortPool {
+    kind: Kind,
+    /// How many ports of a range one peer may hold at once.
+    per_peer: usize,
+}
 
 #[derive(Debug, Clone)]
 enum Kind {
@@ -44,15 +49,28 @@ pub(super) struct View {
 
 impl PortPool {
     pub(super) fn any() -> Self {
-        Self(Kind::Any)
+        Self::new(Kind::Any)
     }
 
     pub(super) fn range(shared: Arc<Shared>, views: Arc<[View]>) -> Self {
-        Self(Kind::Range { shared, views })
+        Self::new(Kind::Range { shared, views })
+    }
+
+    fn new(kind: Kind) -> Self {
+        // Peers do not compete: one that holds every port is in nobody's way.
+        Self { kind, per_peer: usize::MAX }
+    }
+
+    /// The same ports, of which one peer holds `per_peer` at once; `None`: every one of them. A port that was freed
+    /// unused is held for as long as it rests.
+    #[must_use]
+    pub fn at_most(mut self, per_peer: Option<NonZeroU32>) -> Self {
+        self.per_peer = per_peer.map_or(usize::MAX, |limit| usize::try_from(limit.get()).unwrap_or(usize::MAX));
+        self
     }
 
     /// Leases a random port on `local`, the local address of the control connection, for a connection of `peer`.
-    /// If `peer` holds all of them, waits its turn for up to `wait`; the oldest lease of that peer that has been
+    /// If `peer` holds all of them, or as many as it [may](Self::at_most), waits its turn for up to `wait`; the oldest lease of that peer that has been
     /// unused for 10 s is revoked for the first in line. Cancel safe.
     ///
     /// # Errors
@@ -60,11 +78,11 @@ impl PortPool {
     /// socket can be opened.
     pub async fn lease(&self, local: IpAddr, peer: IpAddr, wait: Duration) -> Result<Lease, LeaseError> {
         let (local, peer) = (local.to_canonical(), peer.to_canonical());
-        match &self.0 {
+        match &self.kind {
             Kind::Any => Ok(Lease::own(local, peer)?),
             Kind::Range { shared, views } => {
                 let view = view_of(views, local).ok_or(io::Error::from(io::ErrorKind::AddrNotAvailable))?;
-                let mut request = Request { shared, view, peer, ticket: None };
+                let mut request = Request { shared, view, peer, per_peer: self.per_peer, ticket: None };
                 tokio::time::timeout(wait, request.granted()).await.map_err(|_| LeaseError::Exhausted)
             }
         }
@@ -81,6 +99,7 @@ struct Request<'a> {
     shared: &'a Arc<Shared>,
     view: &'a View,
     peer: IpAddr,
+    per_peer: usize,
     ticket: Option<Arc<Notify>>,
 }
 
@@ -127,11 +146,16 @@ impl Request<'_> {
         Err((ticket, room.next))
     }
 
-    /// A free port, all being equally likely; `rand::rng` is cryptographically secure.
+    /// A free port, all being equally likely, if the peer may have another; `rand::rng` is cryptographically secure.
     fn pick(&self, state: &State, now: Instant) -> Option<SlotId> {
-        let free = |slot: &SlotId| state.bound[*slot] && state.table.is_free(*slot, self.peer, now);
-        let free: Vec<SlotId> = self.view.slots.iter().copied().filter(free).collect();
-        if free.is_empty() { None } else { Some(free[rand::rng().random_range(..free.len())]) }
+        let free = |slot: &SlotId| state.table.is_free(*slot, self.peer, now);
+        let bound = self.view.slots.iter().copied().filter(|slot| state.bound[*slot]);
+        let (free, held): (Vec<SlotId>, Vec<SlotId>) = bound.partition(free);
+        if free.is_empty() || held.len() >= self.per_peer {
+            None
+        } else {
+            Some(free[rand::rng().random_range(..free.len())])
+        }
     }
 }
 
