@@ -18,5 +18,6 @@ mod interruption;
 mod leases;
 mod limits;
 mod passive;
+mod quotas;
 mod shutdown;
 mod timeouts;
