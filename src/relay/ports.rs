@@ -115,6 +115,11 @@ impl PortRegistry {
     }
 }
 
+/// How many sockets these ranges take.
+pub(super) fn count(wanted: &[(IpAddr, RangeInclusive<u16>)]) -> usize {
+    bind::plan(wanted).len()
+}
+
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         // No code under this lock leaves the state half done.

@@ -20,5 +20,6 @@ mod interruption;
 mod leases;
 mod limits;
 mod passive;
+mod quotas;
 mod shutdown;
 mod timeouts;

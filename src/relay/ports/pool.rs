@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +20,8 @@ use crate::config::DataPeer;
 /// Why there is no lease.
 #[derive(Debug, thiserror::Error)]
 pub enum LeaseError {
-    /// Every port was held by this peer, or by one that would be mistaken for it, for as long as we waited.
+    /// Every port, or as many as it may have, was held by this peer, or by one that would be mistaken for it, for as
+    /// long as we waited.
     #[error("no data port is free for this peer")]
     Exhausted,
     /// No port can be opened on the local address.
@@ -32,6 +34,8 @@ pub enum LeaseError {
 pub struct PortPool {
     kind: Kind,
     rule: DataPeer,
+    /// How many ports of a range one peer may hold at once.
+    per_peer: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -50,11 +54,16 @@ pub(super) struct View {
 
 impl PortPool {
     pub(super) fn any() -> Self {
-        Self { kind: Kind::Any, rule: DataPeer::Exact }
+        Self::new(Kind::Any)
     }
 
     pub(super) fn range(shared: Arc<Shared>, views: Arc<[View]>) -> Self {
-        Self { kind: Kind::Range { shared, views }, rule: DataPeer::Exact }
+        Self::new(Kind::Range { shared, views })
+    }
+
+    fn new(kind: Kind) -> Self {
+        // Peers do not compete: one that holds every port is in nobody's way.
+        Self { kind, rule: DataPeer::Exact, per_peer: usize::MAX }
     }
 
     /// The same ports, with leases that admit whom this rule does; a new pool admits the [exact](DataPeer::Exact) peer.
@@ -63,9 +72,18 @@ impl PortPool {
         Self { rule, ..self }
     }
 
+    /// The same ports, of which one peer holds `per_peer` at once; `None`: every one of them. A port that was freed
+    /// unused is held for as long as it rests.
+    #[must_use]
+    pub fn at_most(mut self, per_peer: Option<NonZeroU32>) -> Self {
+        self.per_peer = per_peer.map_or(usize::MAX, |limit| usize::try_from(limit.get()).unwrap_or(usize::MAX));
+        self
+    }
+
     /// Leases a random port on `local`, the local address of the control connection, for a connection of `peer`, or
-    /// of whom the rule admits in its place. If each port waits for one of those already, waits its turn for up to
-    /// `wait`; the oldest such lease that has been unused for 10 s is revoked for the first in line. Cancel safe.
+    /// of whom the rule admits in its place. If each port waits for one of those already, or as many as one peer
+    /// [may hold](Self::at_most), waits its turn for up to `wait`; the oldest such lease that has been unused for 10 s
+    /// is revoked for the first in line. Cancel safe.
     ///
     /// # Errors
     /// [`LeaseError::Exhausted`] after `wait`; [`LeaseError::Bind`] if `local` is not an address of this pool, or no
@@ -76,7 +94,7 @@ impl PortPool {
             Kind::Any => Ok(Lease::own(local, expected)?),
             Kind::Range { shared, views } => {
                 let view = view_of(views, local).ok_or(io::Error::from(io::ErrorKind::AddrNotAvailable))?;
-                let mut request = Request { shared, view, expected, ticket: None };
+                let mut request = Request { shared, view, expected, per_peer: self.per_peer, ticket: None };
                 tokio::time::timeout(wait, request.granted()).await.map_err(|_| LeaseError::Exhausted)
             }
         }
@@ -93,6 +111,7 @@ struct Request<'a> {
     shared: &'a Arc<Shared>,
     view: &'a View,
     expected: Expected,
+    per_peer: usize,
     ticket: Option<Ticket>,
 }
 
@@ -139,11 +158,16 @@ impl Request<'_> {
         Err((ticket, room.next))
     }
 
-    /// A free port, all being equally likely; `rand::rng` is cryptographically secure.
+    /// A free port, all being equally likely, if the peer may have another; `rand::rng` is cryptographically secure.
     fn pick(&self, state: &State, now: Instant) -> Option<SlotId> {
-        let free = |slot: &SlotId| state.bound[*slot] && state.table.is_free(*slot, self.expected, now);
-        let free: Vec<SlotId> = self.view.slots.iter().copied().filter(free).collect();
-        if free.is_empty() { None } else { Some(free[rand::rng().random_range(..free.len())]) }
+        let free = |slot: &SlotId| state.table.is_free(*slot, self.expected, now);
+        let bound = self.view.slots.iter().copied().filter(|slot| state.bound[*slot]);
+        let (free, held): (Vec<SlotId>, Vec<SlotId>) = bound.partition(free);
+        if free.is_empty() || held.len() >= self.per_peer {
+            None
+        } else {
+            Some(free[rand::rng().random_range(..free.len())])
+        }
     }
 }
 
