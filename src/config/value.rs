@@ -299,7 +299,7 @@ pub(super) fn timeout(text: &str) -> Parsed<Duration> {
 pub(super) fn count(text: &str) -> Parsed<NonZeroU32> {
     text.parse().map_err(|_| {
         let help = "write a whole number from 1 on, like `100`; leave the key out for its default";
-        Wrong::new(format!("`{text}` is not a number of them"), help)
+        Wrong::new(format!("`{text}` is no limit"), help)
     })
 }
 

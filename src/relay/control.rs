@@ -338,9 +338,7 @@ impl Control {
         self.journal.close(self.session.user(), why);
         let client_left = matches!(why, Reason::ClientClosed | Reason::Reset(Leg::Client));
         // After a login nothing is left to guess; a server that is out of step may owe an answer all the same.
-        if client_left && !self.session.is_logged_in() {
-            self.attempts.abandon();
-        }
+        self.attempts.end(client_left && !self.session.is_logged_in());
         if self.session.is_greeted() {
             self.shared.upstream.greeted();
         } else if matches!(why, Reason::ServerClosedBeforeGreeting | Reason::ServerClosed | Reason::Reset(Leg::Server))

@@ -13,9 +13,9 @@ use crate::config::Config;
 /// Sessions of a listener at once, unless `limits.sessions` says otherwise: what the benchmarks hold on two cores.
 pub(super) const DEFAULT_SESSIONS: u64 = 10_000;
 
-/// What the process itself takes: the standard streams, epoll, the wake-up and the signals of the runtime (10 are
-/// open in an idle process), and as many again for files and sockets that looking up a name opens for a moment; then
-/// the clients that are turned away.
+/// What the process itself takes: the standard streams, epoll, the wake-up and the signals of the runtime (9 are open in
+/// an idle process), and as many again for files and sockets that looking up a name opens for a moment; then the
+/// clients that are turned away.
 const OWN: u64 = 20 + REFUSALS as u64;
 
 /// Both control connections.

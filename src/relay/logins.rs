@@ -119,20 +119,19 @@ impl Attempts {
         }
     }
 
-    /// The client left without waiting for the answers. The server may count a failure all the same, so we do.
-    pub(super) fn abandon(&mut self) {
+    /// No answer will come any more. If the client left without waiting for them, the server may count failures all the
+    /// same, so we do.
+    pub(super) fn end(&mut self, client_left: bool) {
         while self.under_way > 0 {
-            self.answered(true);
+            self.answered(client_left);
         }
     }
 }
 
-/// For a session that ends by itself or by a panic.
+/// For a session that ends by a panic.
 impl Drop for Attempts {
     fn drop(&mut self) {
-        while self.under_way > 0 {
-            self.answered(false);
-        }
+        self.end(false);
     }
 }
 
@@ -206,7 +205,7 @@ mod tests {
         for _ in 0..3 {
             let mut attempts = Attempts::new(&logins, CLIENT);
             assert!(matches!(attempts.ask(), Answer::Permitted));
-            attempts.abandon();
+            attempts.end(true);
         }
         assert!(matches!(Attempts::new(&logins, CLIENT).ask(), Answer::NotYet));
     }

@@ -149,8 +149,10 @@ impl Request<'_> {
         if !first {
             return Err((ticket, None));
         }
-        let bound: Vec<SlotId> = self.view.slots.iter().copied().filter(|slot| state.bound[*slot]).collect();
-        let room = state.table.make_room(self.view.id, self.expected, &bound, now);
+        // Where the peer may hold only so many, others are free, and of no use.
+        let is_held = |slot: &SlotId| state.bound[*slot] && !state.table.is_free(*slot, self.expected, now);
+        let held: Vec<SlotId> = self.view.slots.iter().copied().filter(is_held).collect();
+        let room = state.table.make_room(self.view.id, self.expected, &held, now);
         for lease in room.revoked {
             // A holder that is gone needs no word.
             let _ = lease.send(Err(LeaseLost::Revoked));

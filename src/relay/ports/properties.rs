@@ -172,6 +172,7 @@ proptest! {
                     table.forget_rests(now);
                 }
             }
+            prop_assert!(table.is_disjoint(), "two are expected who could be mistaken for each other");
         }
     }
 

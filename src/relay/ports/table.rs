@@ -219,6 +219,14 @@ impl<D> Table<D> {
 }
 
 #[cfg(test)]
+impl<D> Table<D> {
+    /// What [`Slot::set`] sees to.
+    pub(super) fn is_disjoint(&self) -> bool {
+        self.slots.iter().all(|slot| slot.0.keys().all(|key| slot.overlapping(*key).count() == 1))
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::super::queue::Ticket;
     use super::*;
@@ -429,7 +437,19 @@ mod tests {
         table.dropped(0, at(7), lease, now);
         assert!(!table.is_free(0, subnet(), now) && table.is_free(0, subnet(), now + REST));
         table.grant(0, subnet(), 9, now + REST);
-        assert_eq!(table.connected(0, ip(7), now + REST), Some(9), "the rest that is over is replaced");
+        assert!(table.is_disjoint(), "the rest that is over is replaced");
+        assert_eq!(table.connected(0, ip(7), now + REST), Some(9));
+    }
+
+    #[test]
+    fn a_lease_that_expired_unnoticed_does_not_end_the_wider_one_that_followed() {
+        let now = Instant::now();
+        let mut table = Table::new(SLOTS.len());
+        let expired = table.grant(0, at(7), 7, now);
+        table.grant(0, anybody(), 9, now + secs(65));
+        assert!(table.is_disjoint());
+        table.dropped(0, at(7), expired, now + secs(66));
+        assert_eq!(table.connected(0, ip(7), now + secs(66)), Some(9));
     }
 
     #[test]
