@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
-pub use check::{CheckError, check, warnings};
+pub use check::{CheckError, check, open_files, warnings};
 
 /// Where packages put the configuration.
 const DEFAULT_CONFIG: &str = "/etc/ftp-alg/proxy.yaml";

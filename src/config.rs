@@ -27,6 +27,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::ftp::line::MAX_LINE;
+pub use crate::ftp::name::CommandName;
 pub use crate::nat::DataMode;
 use crate::nat::map::AddressMap;
 use crate::nat::policy::Policy;
@@ -133,6 +135,20 @@ pub struct LegConfig {
     pub address_map: AddressMap,
     /// On which ports they may do so.
     pub data_ports: DataPorts,
+    /// Who may do so.
+    pub data_peer: DataPeer,
+}
+
+/// Who may make a data connection that a peer was told to make (`client.data_peer`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DataPeer {
+    /// The address of its control connection.
+    #[default]
+    Exact,
+    /// Any address of the same /24 (IPv4) or /64 (IPv6): a network that leaves through several public addresses.
+    Subnet,
+    /// Anybody: whoever comes first.
+    Any,
 }
 
 /// Ports on which data connections are accepted.
@@ -180,11 +196,13 @@ impl fmt::Display for Upstream {
     }
 }
 
-/// Who may use a listener.
+/// Who may use a listener, and what for.
 #[derive(Debug, Clone, Default)]
 pub struct Access {
     /// `policy.allow`: the networks that may connect; `None` admits everybody.
     pub allow: Option<Vec<IpNet>>,
+    /// `policy.deny`: commands that are refused by a 502 and never reach the server.
+    pub denied: Vec<CommandName>,
 }
 
 /// `timeouts` of a listener.
@@ -231,9 +249,36 @@ impl Default for Timeouts {
 }
 
 /// `limits` of a listener.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
+    /// Control connections at once. `None` is 10,000, or as many as the limit on open files has room for.
+    pub sessions: Option<NonZeroU32>,
+    /// Control connections from one address at once. `None` is 1,000, at most half of them all.
+    pub sessions_per_address: Option<NonZeroU32>,
+    /// Data ports of `client.data_ports` that one address may keep waiting at once; `None` is every one: addresses do
+    /// not compete for them, so it could only spare the sessions of one client from each other.
+    pub pending_ports_per_address: Option<NonZeroU32>,
+    /// The longest command line in bytes, its terminator included.
+    pub line: usize,
+    /// Failed logins of one client address within ten minutes, from which on they are slowed down; twice as many, and
+    /// they are refused.
+    pub login_failures: NonZeroU32,
     /// New control connections to the server per second; more wait their turn. `None` does not pace, for
     /// the servers without an anti-hammering rule. How many may be *under way* is bounded in any case.
     pub connects_per_second: Option<NonZeroU32>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            sessions: None,
+            sessions_per_address: None,
+            pending_ports_per_address: None,
+            line: MAX_LINE,
+            // Some of the people behind one NAT mistype, and a program with an old password tries a few times; guessing
+            // takes thousands. Servers that ban ship with 3 to 10.
+            login_failures: const { NonZeroU32::new(10).expect("not 0") },
+            connects_per_second: None,
+        }
+    }
 }

@@ -7,4 +7,5 @@
 pub mod command;
 pub mod host_port;
 pub mod line;
+pub mod name;
 pub mod reply;

@@ -38,7 +38,11 @@
 //! * A client makes us connect to a third party (bounce): only [`Policy::vet`](nat::policy::Policy::vet) makes a
 //!   [`DialTarget`](nat::policy::DialTarget), and nothing else can be dialled.
 //! * A server names a third party: its reply's address is never used, [`Policy::vet_server`](nat::policy::Policy::vet_server).
-//! * Somebody else takes a data connection: a lease in [`relay::ports`] belongs to a port *and* a peer.
+//! * Somebody else takes a data connection: a lease in [`relay::ports`] belongs to a port *and* a peer
+//!   (`client.data_peer` can widen that).
+//! * One client takes everything: sessions are counted by address in `relay::admission`, descriptors before anything is
+//!   served in `relay::descriptors`.
+//! * Somebody guesses passwords, and the server bans us for it: `relay::logins`.
 //! * Text that looks like a reply, a web page that looks like a command: see [`session`] and [`ftp`].
 //! * A cut transfer that looks complete: every data socket resets unless it ended well, see [`relay::copy`], and no
 //!   success is passed on before the data, see [`session`].

@@ -43,6 +43,9 @@ fn check(file: &cli::ConfigFile) -> Result<(), Failure> {
     for warning in cli::warnings(&config) {
         eprintln!("warning: {warning}\n");
     }
+    if let Some(warning) = cli::open_files(&config) {
+        eprintln!("warning: {warning}\n");
+    }
     let plan = cli::check(&config).map_err(failure)?;
     // Unlike `print!`, this does not panic when nobody reads, as in `ftp-alg check | head -1`.
     write!(std::io::stdout(), "{} is valid.\n\n{plan}", file.config.display()).map_err(failure)

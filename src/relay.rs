@@ -5,12 +5,14 @@
 //! wait for each other only for a data port and for their turn to connect to the server.
 
 pub mod accept;
+mod admission;
 mod channel;
 mod control;
 pub mod copy;
 pub(crate) mod descriptors;
 mod journal;
 mod listener;
+mod logins;
 pub mod ports;
 pub mod socket;
 pub mod splice;
@@ -18,6 +20,7 @@ mod upstream;
 mod wire;
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -26,7 +29,10 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::listener::ListenError;
+use self::admission::Admission;
+use self::descriptors::{Plan, TooFewDescriptors};
+use self::listener::{ListenError, Refusals};
+use self::logins::Logins;
 use self::ports::{BindError, PortPool, PortRegistry};
 use self::splice::Pipes;
 use self::upstream::Connector;
@@ -41,6 +47,8 @@ struct Shared {
     settings: Arc<Settings>,
     ports: PerLeg<PortPool>,
     upstream: Connector,
+    admission: Arc<Admission>,
+    logins: Arc<Logins>,
     process: Process,
 }
 
@@ -55,11 +63,22 @@ struct Process {
     pipes: Arc<Pipes>,
     /// Data connections that should have come from port 20 and did not.
     not_from_ftp_data: Arc<AtomicU64>,
+    refusals: Refusals,
 }
 
 impl Shared {
-    fn new(listener: &Listener, config: &Arc<Config>, ports: PerLeg<PortPool>, process: Process) -> Arc<Self> {
+    /// At most `sessions` at once.
+    fn new(
+        listener: &Listener,
+        config: &Arc<Config>,
+        ports: PerLeg<PortPool>,
+        sessions: u32,
+        process: Process,
+    ) -> Arc<Self> {
+        let limits = &listener.limits;
         Arc::new(Self {
+            admission: Admission::new(sessions, limits.sessions_per_address.map(NonZeroU32::get)),
+            logins: Logins::new(&listener.name, limits.login_failures.get()),
             settings: Arc::new(settings(listener)),
             upstream: Connector::new(listener, Arc::clone(config)),
             config: listener.clone(),
@@ -78,6 +97,9 @@ pub enum StartError {
     /// No port of a range can be bound.
     #[error(transparent)]
     Ports(#[from] BindError),
+    /// The configuration needs more open files than the process may have.
+    #[error(transparent)]
+    Descriptors(#[from] TooFewDescriptors),
 }
 
 /// A proxy with every address bound, which serves until it is told to stop.
@@ -93,18 +115,21 @@ impl Proxy {
     /// Binds every control address and every data port, and begins to serve. Runs inside a tokio runtime.
     ///
     /// # Errors
-    /// What cannot be bound, with a remedy.
+    /// What cannot be bound, or has no room within the limit on open files, with a remedy.
     pub fn start(config: Config) -> Result<Self, StartError> {
         let process = Process::default();
+        let plan = Plan::new(&config, descriptors::limit())?;
+        plan.warn();
         let registry = PortRegistry::bind(&data_ports(&config))?;
         let config = Arc::new(config);
         let drain = config.listeners.iter().map(|listener| listener.timeouts.drain).max().unwrap_or_default();
         let mut bound = Vec::new();
-        for listener in &config.listeners {
+        for (listener, sessions) in config.listeners.iter().zip(plan.sessions()) {
             let local: Vec<IpAddr> = listener.bind.iter().map(|addr| addr.ip()).collect();
-            let pool = |leg: &LegConfig| registry.pool(&local, &leg.data_ports);
-            let ports = PerLeg { client: pool(&listener.client), server: pool(&listener.server) };
-            let shared = Shared::new(listener, &config, ports, process.clone());
+            let pool = |leg: &LegConfig| registry.pool(&local, &leg.data_ports).admitting(leg.data_peer);
+            let pending = listener.limits.pending_ports_per_address;
+            let ports = PerLeg { client: pool(&listener.client).at_most(pending), server: pool(&listener.server) };
+            let shared = Shared::new(listener, &config, ports, sessions, process.clone());
             bound.push((listener::bind(&shared)?, shared));
         }
         // Only now that everything is bound is anybody served.
@@ -134,6 +159,8 @@ fn settings(listener: &Listener) -> Settings {
     Settings {
         data_mode: listener.data_mode,
         policy: listener.policy,
+        denied: listener.access.denied.clone(),
+        line: listener.limits.line,
         login: listener.timeouts.login,
         control_idle: listener.timeouts.control_idle,
         partial_line: listener.timeouts.partial_line,

@@ -40,6 +40,7 @@ use self::timer::{Timer, TimerTable};
 use self::transfer::{Channels, Unhold};
 use crate::addr::{Leg, PerLeg, canonical};
 use crate::ftp::line::LineSplitter;
+use crate::ftp::name::CommandName;
 use crate::ftp::reply::ReplyFramer;
 use crate::nat::DataMode;
 use crate::nat::policy::Policy;
@@ -51,6 +52,10 @@ pub struct Settings {
     pub data_mode: DataMode,
     /// What may be dialled.
     pub policy: Policy,
+    /// `policy.deny`: commands that never reach the server.
+    pub denied: Vec<CommandName>,
+    /// `limits.line`: the longest command line, in bytes, its terminator included.
+    pub line: usize,
     /// `timeouts.login`
     pub login: Duration,
     /// `timeouts.control_idle`
@@ -91,6 +96,8 @@ pub struct Session {
     /// The server is within a line that is too long to be looked at.
     long_line: Option<server::LongLine>,
     held: client::Held,
+    /// Whether the login command that is next may go out.
+    login: client::Permission,
     pending: PendingQueue,
     /// Boxed, like everything that an idle session does without.
     exchange: Option<Box<Exchange>>,
@@ -124,17 +131,19 @@ impl Session {
         timers.set(Timer::Login, now + settings.login);
         let mut pending = PendingQueue::default();
         pending.push(Pending::Greeting);
+        let lines = PerLeg { client: LineSplitter::new(settings.line), server: LineSplitter::default() };
         Self {
             settings,
             client: canonical(client),
             server: None,
             flow: PerLeg::default(),
-            lines: PerLeg::default(),
+            lines,
             framer: ReplyFramer::default(),
             route: Route::Pass,
             reply: None,
             long_line: None,
             held: client::Held::default(),
+            login: client::Permission::default(),
             pending,
             exchange: None,
             channels: Channels::default(),
@@ -165,6 +174,12 @@ impl Session {
     #[must_use]
     pub fn is_greeted(&self) -> bool {
         self.greeted
+    }
+
+    /// Whether the server has let the client in, at any time.
+    #[must_use]
+    pub fn is_logged_in(&self) -> bool {
+        self.logged_in
     }
 
     /// Whether the shell should read this control connection now. Where it should not, it still watches it
@@ -226,6 +241,8 @@ impl Session {
             Event::PortRefused { id, lacks, .. } => self.port_refused(id, lacks),
             Event::ChannelFlushed { id, leg } => self.channels.flushed(id, leg),
             Event::ChannelEnded { id, report } => self.channel_ended(id, report),
+            Event::LoginPermitted => self.login_permitted(),
+            Event::LoginRefused => self.login_refused(),
             Event::Drain => self.draining = true,
         }
         self.settle(now);
@@ -445,6 +462,9 @@ impl Session {
 }
 
 const UNAVAILABLE: &[u8] = b"421 Service not available, closing control connection.\r\n";
+
+/// What a client is told from whose address too many logins have failed, in a session or instead of one.
+pub const TOO_MANY_FAILURES: &str = "421 Too many failed logins from your address, try again later.\r\n";
 
 /// Room for actions that an idle session keeps: what one forwarded line needs.
 const IDLE_CAPACITY: usize = 4;

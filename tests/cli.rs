@@ -77,6 +77,70 @@ mod check {
     }
 
     #[test]
+    fn says_who_may_make_data_connections_and_how_many_wait() {
+        for (rule, whom, capacity) in [
+            ("exact", None, "21 transfers per client address may be waiting for their connection at one time;"),
+            (
+                "subnet",
+                Some("any address of the client's /24 (IPv4) or /64 (IPv6)\n"),
+                "21 transfers per /24 (IPv4) or /64 (IPv6) may be waiting for their connection at one time;",
+            ),
+            (
+                "any",
+                Some("any address; whoever connects first gets the data\n"),
+                "21 transfers of all clients together may be waiting for their connection at one time.\n",
+            ),
+        ] {
+            let keys = format!("data_peer: {rule}\n      data_ports:");
+            let (_, stdout, stderr) = check(&listener(&[("data_ports:", &keys)]));
+            let printed = stdout.split_once("data connections from             ").map(|(_, rest)| rest);
+            assert_eq!(printed.is_some(), whom.is_some(), "{rule}: {stdout}{stderr}");
+            assert!(printed.zip(whom).is_none_or(|(printed, whom)| printed.starts_with(whom)), "{rule}: {stdout}");
+            assert!(stdout.contains(&format!("\n  {capacity}")), "{rule}: {stdout}");
+        }
+    }
+
+    #[test]
+    fn prints_the_limits_that_are_set() {
+        let (_, plain, _) = check(&listener(&[]));
+        assert!(!plain.contains("at most") && !plain.contains("refused"), "{plain}");
+        let limits = "    policy: { deny: [SITE EXEC, dele] }\n    limits: { sessions: 500, sessions_per_address: 50, \
+                      pending_ports_per_address: 5, line: 2KiB, login_failures: 3, connects_per_second: 7 }\n    client:";
+        let (code, stdout, stderr) = check(&listener(&[("    client:", limits)]));
+        assert_eq!(code, Some(0), "{stderr}");
+        for line in [
+            "commands refused                  SITE EXEC, DELE",
+            "sessions                          at most 500 at once",
+            "sessions of one client address    at most 50 at once",
+            "command lines                     at most 2048 bytes",
+            "failed logins of one address      slowed down from 3 in ten minutes on, refused from 6",
+            "new sessions with the server      at most 7 per second, more wait",
+            "5 transfers per client address may be waiting",
+        ] {
+            assert!(stdout.contains(&format!("\n  {line}")), "{line} is not in\n{stdout}");
+        }
+    }
+
+    /// Only a warning: the service may have another limit.
+    #[test]
+    fn rel_13_warns_of_a_limit_on_open_files_that_is_too_low() {
+        let check_with = |files: &str, limits| {
+            let file = listener(&[("    client:", limits)]);
+            let script = "ulimit -n \"$0\" && exec \"$@\"";
+            outcome(Command::new("sh").args(["-c", script, files, FTP_ALG, "check", "--config"]).arg(&file.path))
+        };
+        let (code, stdout, stderr) = check_with("100", "    limits: { sessions: 50 }\n    client:");
+        assert_eq!(code, Some(0), "{stderr}");
+        assert!(stdout.contains("is valid"), "{stdout}");
+        assert!(stderr.starts_with("warning: `run` would not start here: the limit on open files is 100"), "{stderr}");
+        let (code, _, stderr) = check_with("1000", "    client:");
+        assert_eq!(code, Some(0), "{stderr}");
+        assert!(stderr.starts_with("warning: the limit on open files, 1000, has room for"), "{stderr}");
+        let (_, _, stderr) = check_with("1000", "    limits: { sessions: 50 }\n    client:");
+        assert_eq!(stderr, "");
+    }
+
+    #[test]
     fn says_what_names_are_now() {
         let names =
             [("upstream: 127.0.0.8:21", "upstream: localhost:2122"), ("announce: local", "announce: localhost")];

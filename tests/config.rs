@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ftp_alg::config::{Config, DataMode, DataPorts, LoadError, Timeouts};
+use ftp_alg::config::{Config, DataMode, DataPeer, DataPorts, Limits, LoadError, Timeouts};
 use proptest::prelude::*;
 
 /// A valid file of one listener, one key a line, for tests to change.
@@ -68,6 +68,7 @@ mod reading {
         let ftp = &config.listeners[0];
         assert_eq!(ftp.access.allow.as_ref().map(Vec::len), Some(1));
         assert_eq!(ftp.limits.connects_per_second.map(std::num::NonZero::get), Some(10));
+        assert_eq!(ftp.limits.login_failures, Limits::default().login_failures, "the example shows the default");
         assert_eq!(ftp.timeouts, Timeouts::default(), "the example shows the default");
     }
 
@@ -81,16 +82,18 @@ mod reading {
         assert_eq!(ftp.upstream.to_string(), "ftp.example.com:21");
         assert_eq!((ftp.data_mode, &ftp.server.data_ports), (DataMode::Same, &DataPorts::Any));
         assert_eq!(ftp.server.address_map.rules()[0].announce.to_string(), "local");
+        assert_eq!((ftp.client.data_peer, ftp.server.data_peer), (DataPeer::Exact, DataPeer::Exact));
         assert!(ftp.access.allow.is_none() && !ftp.policy.privileged_ports);
-        assert_eq!((ftp.timeouts, ftp.limits.connects_per_second), (Timeouts::default(), None));
+        assert_eq!((ftp.timeouts, ftp.limits), (Timeouts::default(), Limits::default()));
+        assert!(ftp.limits.connects_per_second.is_none() && ftp.access.denied.is_empty());
     }
 
     #[test]
     fn every_key_arrives_where_it_belongs() {
-        let text = VALID.replace("    server:\n      data_ports: any\n", "")
+        let text = VALID.replace("    server:\n      data_ports: any\n", "      data_peer: subnet\n")
             + "    server: { data_mode: active, data_ports: 30000-30001, address_map: [{ peers: any, announce: 192.0.2.9 }] }
-    policy: { allow: [198.51.100.0/24, 2001:db8::1], privileged_ports: true }
-    limits: { connects_per_second: 7 }
+    policy: { allow: [198.51.100.0/24, 2001:db8::1], deny: [SITE EXEC, dele], privileged_ports: true }
+    limits: { sessions: 1, sessions_per_address: 2, pending_ports_per_address: 3, line: 1KiB, login_failures: 5, connects_per_second: 7 }
     timeouts: { control_idle: 1s, login: 2s, connect_server: 3s, connect_client: 4s, data_idle: 5s, port_wait: 6s, close: 7s, partial_line: 8s, drain: 1m }
 ";
         let config = Config::parse(&text, "f").unwrap_or_else(|e| panic!("{e}"));
@@ -98,12 +101,24 @@ mod reading {
         let bind: Vec<SocketAddr> = vec!["192.0.2.1:2121".parse().unwrap()];
         assert_eq!((&ftp.bind, ftp.upstream.to_string().as_str()), (&bind, "172.16.0.20:21"));
         assert_eq!(ftp.data_mode, DataMode::Active);
+        assert_eq!((ftp.client.data_peer, ftp.server.data_peer), (DataPeer::Subnet, DataPeer::Exact));
         assert_eq!(ftp.server.data_ports, DataPorts::Range(30000..=30001));
         assert_eq!(ftp.server.address_map.rules()[0].announce.to_string(), "192.0.2.9");
         let allow: Vec<String> = ftp.access.allow.iter().flatten().map(ToString::to_string).collect();
         assert_eq!(allow, ["198.51.100.0/24", "2001:db8::1/128"]);
+        let denied: Vec<String> = ftp.access.denied.iter().map(ToString::to_string).collect();
+        assert_eq!(denied, ["SITE EXEC", "DELE"]);
         assert!(ftp.policy.privileged_ports);
-        assert_eq!(ftp.limits.connects_per_second.map(std::num::NonZero::get), Some(7));
+        let n = std::num::NonZero::new;
+        let expected = Limits {
+            sessions: n(1),
+            sessions_per_address: n(2),
+            pending_ports_per_address: n(3),
+            line: 1024,
+            login_failures: n(5).unwrap(),
+            connects_per_second: n(7),
+        };
+        assert_eq!(ftp.limits, expected);
         let s = Duration::from_secs;
         let expected = Timeouts {
             control_idle: s(1),
@@ -337,6 +352,22 @@ mod keys {
 
 mod refused {
     use super::*;
+
+    #[test]
+    fn a_share_of_ports_that_wait_for_anybody() {
+        let text = format!("{VALID}    limits: {{ pending_ports_per_address: 3 }}\n");
+        let with = |rule: &str| {
+            text.replace("data_ports: 20000-20020", &format!("data_ports: 20000-20020\n      data_peer: {rule}"))
+        };
+        assert_eq!(
+            errors(&with("any")),
+            [
+                "11:42 listeners[0].limits.pending_ports_per_address: with `client.data_peer: any` all clients would count \
+              as one address; remove it, or write `data_peer: exact` or `data_peer: subnet`"
+            ]
+        );
+        assert!(Config::parse(&with("subnet"), "f").is_ok());
+    }
 
     #[test]
     fn two_listeners_on_one_address() {

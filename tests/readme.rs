@@ -33,6 +33,7 @@ listeners:
         - peers: any
           announce: 203.0.113.10
       data_ports: 20000-20020
+      data_peer: subnet
       source_port: 20
     server:
       data_mode: active
@@ -42,8 +43,14 @@ listeners:
       data_ports: 30000
     policy:
       allow: 198.51.100.0/24
+      deny: SITE
       privileged_ports: true
     limits:
+      sessions: 100
+      sessions_per_address: 10
+      pending_ports_per_address: 5
+      line: 1KiB
+      login_failures: 3
       connects_per_second: 10
     timeouts:
       control_idle: 1m

@@ -8,6 +8,7 @@ use super::plan;
 use crate::config::warning::{self, Warning};
 use crate::config::{Config, Upstream};
 use crate::nat::map::Announce;
+use crate::relay::descriptors;
 
 /// What `check` found out about names.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +79,12 @@ pub fn warnings(config: &Config) -> Vec<Warning> {
         (Ok(range), Ok(reserved)) => warning::ephemeral_ports(config, &range, &reserved),
         _ => Vec::new(),
     }
+}
+
+/// What the limit on open files of this process does not allow; `run` says so itself.
+#[must_use]
+pub fn open_files(config: &Config) -> Option<String> {
+    descriptors::warning(config)
 }
 
 /// A setting of the kernel for TCP ports; they hold for IPv6 too.

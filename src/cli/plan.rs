@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter};
 use std::net::IpAddr;
 
 use crate::addr::Family;
-use crate::config::{DataMode, DataPorts, Listener, Upstream};
+use crate::config::{DataMode, DataPeer, DataPorts, Limits, Listener, Upstream};
 use crate::nat::map::{AddressMap, Announce, Peers};
 
 /// The plan of one listener; its names have been resolved.
@@ -25,11 +25,12 @@ impl Display for Plan<'_> {
         writeln!(f, "Listener `{}`", listener.name)?;
         row(f, "clients connect to", join(&listener.bind))?;
         row(f, "clients admitted", self.admitted())?;
+        if let Some(whom) = self.data_peers() {
+            row(f, "data connections from", whom)?;
+        }
         row(f, "FTP server", self.server())?;
         row(f, "data connections to the server", describe(listener.data_mode))?;
-        if let Some(rate) = listener.limits.connects_per_second {
-            row(f, "new sessions with the server", format!("at most {rate} per second, more wait"))?;
-        }
+        self.limits(f)?;
         self.announced(f)?;
         self.ports_to_open(f)?;
         self.capacity(f)
@@ -41,11 +42,46 @@ impl Plan<'_> {
         self.listener.access.allow.as_deref().map_or_else(|| "everybody".into(), join)
     }
 
+    /// Whose passive data connections are accepted, if not only those of the client's own address.
+    fn data_peers(&self) -> Option<&'static str> {
+        match self.listener.client.data_peer {
+            DataPeer::Exact => None,
+            DataPeer::Subnet => Some("any address of the client's /24 (IPv4) or /64 (IPv6)"),
+            DataPeer::Any => Some("any address; whoever connects first gets the data"),
+        }
+    }
+
     fn server(&self) -> String {
         match &self.listener.upstream {
             upstream @ Upstream::Address(_) => upstream.to_string(),
             upstream @ Upstream::Name { .. } => format!("{upstream} (now {})", join(self.upstream)),
         }
+    }
+
+    /// Those that are set.
+    fn limits(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let (limits, default) = (&self.listener.limits, Limits::default());
+        if !self.listener.access.denied.is_empty() {
+            row(f, "commands refused", join(&self.listener.access.denied))?;
+        }
+        if let Some(sessions) = limits.sessions {
+            row(f, "sessions", format!("at most {sessions} at once"))?;
+        }
+        if let Some(sessions) = limits.sessions_per_address {
+            row(f, "sessions of one client address", format!("at most {sessions} at once"))?;
+        }
+        if limits.line != default.line {
+            row(f, "command lines", format!("at most {} bytes", limits.line))?;
+        }
+        if limits.login_failures != default.login_failures {
+            let refused = u64::from(limits.login_failures.get()) * 2;
+            let text = format!("slowed down from {} in ten minutes on, refused from {refused}", limits.login_failures);
+            row(f, "failed logins of one address", text)?;
+        }
+        if let Some(rate) = limits.connects_per_second {
+            row(f, "new sessions with the server", format!("at most {rate} per second, more wait"))?;
+        }
+        Ok(())
     }
 
     fn announced(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -106,13 +142,21 @@ impl Plan<'_> {
         match &self.listener.client.data_ports {
             DataPorts::Any => Ok(()),
             DataPorts::Range(range) => {
-                let count = range.len();
+                let pending = self.listener.limits.pending_ports_per_address;
+                let pending = pending.map_or(usize::MAX, |limit| usize::try_from(limit.get()).unwrap_or(usize::MAX));
+                let count = range.len().min(pending);
+                let transfers = if count == 1 { "transfer" } else { "transfers" };
+                let (whose, counted) = match self.listener.client.data_peer {
+                    DataPeer::Exact => ("per client address", "; clients behind one NAT count as one"),
+                    DataPeer::Subnet => {
+                        ("per /24 (IPv4) or /64 (IPv6)", "; all clients of such a network count as one")
+                    }
+                    DataPeer::Any => ("of all clients together", ""),
+                };
                 writeln!(
                     f,
-                    "\n  {count} {} per client address may be waiting for their connection at one time; clients behind \
-                     one NAT count as one.\n  Transfers that have begun hold no port, so their number is not limited \
-                     by the range.",
-                    if count == 1 { "transfer" } else { "transfers" }
+                    "\n  {count} {transfers} {whose} may be waiting for their connection at one time{counted}.\n  \
+                     Transfers that have begun hold no port, so their number is not limited by the range."
                 )
             }
         }

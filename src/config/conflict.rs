@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use super::draft::Draft;
 use super::report::{KeyPath, Problems, Wrong};
-use super::{DataPorts, Upstream};
+use super::{DataPeer, DataPorts, Upstream};
 use crate::addr::{Family, Leg};
 
 /// Reports every conflict.
@@ -14,6 +14,7 @@ pub(super) fn check(drafts: &[Draft], problems: &mut Problems<'_>) {
     binds(drafts, problems);
     ranges(drafts, problems);
     upstreams(drafts, problems);
+    shares(drafts, problems);
 }
 
 fn names(drafts: &[Draft], problems: &mut Problems<'_>) {
@@ -76,6 +77,17 @@ fn without(range: &RangeInclusive<u16>, port: u16) -> String {
         (0, 0) => "choose another port".into(),
         _ if below > above => format!("write `{first}-{}`, or choose other ports", port - 1),
         _ => format!("write `{}-{last}`, or choose other ports", port + 1),
+    }
+}
+
+/// Where a port waits for anybody, no port waits for one address: a share of them would be that of all clients.
+fn shares(drafts: &[Draft], problems: &mut Problems<'_>) {
+    for draft in drafts {
+        if draft.client.data_peer == DataPeer::Any && draft.limits.pending_ports_per_address.is_some() {
+            let what = "with `client.data_peer: any` all clients would count as one address";
+            let help = "remove it, or write `data_peer: exact` or `data_peer: subnet`";
+            problems.report(&draft.at.key("limits").key("pending_ports_per_address"), Wrong::new(what, help));
+        }
     }
 }
 

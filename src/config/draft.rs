@@ -3,9 +3,14 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::report::{KeyPath, Problems, Wrong};
 use super::value::Parsed;
-use super::{Access, Config, DataMode, DataPorts, LegConfig, Limits, Listener, SourcePort, Timeouts, Upstream};
+use super::{
+    Access, CommandName, Config, DataMode, DataPeer, DataPorts, LegConfig, Limits, Listener, SourcePort, Timeouts,
+    Upstream,
+};
 use super::{conflict, raw, value};
 use crate::addr::Leg;
 use crate::nat::map::{AddressMap, Announce, Peers, Rule};
@@ -25,7 +30,7 @@ pub(super) struct Draft {
     access: Access,
     policy: Policy,
     timeouts: Timeouts,
-    limits: Limits,
+    pub(super) limits: Limits,
 }
 
 /// One leg of it.
@@ -33,6 +38,7 @@ pub(super) struct Draft {
 pub(super) struct DraftLeg {
     pub(super) at: KeyPath,
     pub(super) data_ports: Option<DataPorts>,
+    pub(super) data_peer: DataPeer,
     address_map: Option<AddressMap>,
 }
 
@@ -68,7 +74,7 @@ impl Draft {
 
 impl DraftLeg {
     fn finish(self) -> Option<LegConfig> {
-        Some(LegConfig { address_map: self.address_map?, data_ports: self.data_ports? })
+        Some(LegConfig { address_map: self.address_map?, data_ports: self.data_ports?, data_peer: self.data_peer })
     }
 }
 
@@ -109,20 +115,17 @@ impl Reader<'_, '_> {
                 .optional(server.data_mode.clone(), &at.key("server").key("data_mode"), value::data_mode)
                 .unwrap_or_default(),
             server: self.server(server, at.key("server")),
-            access: self.access(policy.allow, &at.key("policy").key("allow")),
+            access: Access {
+                allow: self.allow(policy.allow, &at.key("policy").key("allow")),
+                denied: self.deny(policy.deny, &at.key("policy").key("deny")),
+            },
             policy: Policy {
                 privileged_ports: self
                     .optional(policy.privileged_ports, &at.key("policy").key("privileged_ports"), value::boolean)
                     .unwrap_or_default(),
             },
             timeouts: self.timeouts(raw.timeouts.unwrap_or_default(), &at.key("timeouts")),
-            limits: Limits {
-                connects_per_second: self.optional(
-                    raw.limits.unwrap_or_default().connects_per_second,
-                    &at.key("limits").key("connects_per_second"),
-                    value::rate,
-                ),
-            },
+            limits: self.limits(raw.limits.unwrap_or_default(), &at.key("limits")),
             bind,
             at,
         }
@@ -141,6 +144,7 @@ impl Reader<'_, '_> {
         let example = "`data_ports: 20000-20020`, ports that the security group opens, or `any`";
         DraftLeg {
             data_ports: self.required(raw.data_ports, &at.key("data_ports"), value::data_ports, example),
+            data_peer: self.optional(raw.data_peer, &at.key("data_peer"), value::data_peer).unwrap_or_default(),
             address_map: self.address_map(raw.address_map, &at.key("address_map"), None),
             at,
         }
@@ -151,6 +155,7 @@ impl Reader<'_, '_> {
         let data_ports = self.optional(raw.data_ports, &ports_at, value::data_ports);
         DraftLeg {
             data_ports: data_ports.or_else(|| (!self.problems.has(&ports_at)).then_some(DataPorts::Any)),
+            data_peer: DataPeer::Exact,
             address_map: self.address_map(raw.address_map, &at.key("address_map"), Some(AddressMap::local())),
             at,
         }
@@ -202,14 +207,33 @@ impl Reader<'_, '_> {
         (at, peers, announce)
     }
 
-    fn access(&mut self, raw: Option<raw::Texts>, at: &KeyPath) -> Access {
-        let Some(texts) = raw else { return Access::default() };
+    fn allow(&mut self, raw: Option<raw::Texts>, at: &KeyPath) -> Option<Vec<IpNet>> {
+        let texts = raw?;
         if texts.is_empty() {
             let help = "write the networks that may connect, or leave `allow` out to admit everybody";
             self.problems.report(at, Wrong::new("nobody may connect", help));
         }
         let paths = (0..texts.len()).map(|i| at.index(i));
-        Access { allow: Some(paths.zip(texts).filter_map(|(at, t)| self.optional(t, &at, value::network)).collect()) }
+        Some(paths.zip(texts).filter_map(|(at, t)| self.optional(t, &at, value::network)).collect())
+    }
+
+    fn deny(&mut self, raw: Option<raw::Texts>, at: &KeyPath) -> Vec<CommandName> {
+        let texts = raw.unwrap_or_default();
+        let paths = (0..texts.len()).map(|i| at.index(i));
+        paths.zip(texts).filter_map(|(at, text)| self.optional(text, &at, value::denied)).collect()
+    }
+
+    fn limits(&mut self, raw: raw::Limits, at: &KeyPath) -> Limits {
+        let default = Limits::default();
+        let mut count = |text: Option<String>, key: &str| self.optional(text, &at.key(key), value::count);
+        Limits {
+            sessions: count(raw.sessions, "sessions"),
+            sessions_per_address: count(raw.sessions_per_address, "sessions_per_address"),
+            pending_ports_per_address: count(raw.pending_ports_per_address, "pending_ports_per_address"),
+            login_failures: count(raw.login_failures, "login_failures").unwrap_or(default.login_failures),
+            line: self.optional(raw.line, &at.key("line"), value::line).unwrap_or(default.line),
+            connects_per_second: self.optional(raw.connects_per_second, &at.key("connects_per_second"), value::rate),
+        }
     }
 
     fn timeouts(&mut self, raw: raw::Timeouts, at: &KeyPath) -> Timeouts {

@@ -32,6 +32,7 @@ pub(super) struct Listener {
 pub(super) struct Client {
     pub(super) address_map: Option<Vec<Option<Rule>>>,
     pub(super) data_ports: Option<String>,
+    pub(super) data_peer: Option<String>,
     pub(super) source_port: Option<String>,
 }
 
@@ -54,6 +55,7 @@ pub(super) struct Rule {
 #[serde(deny_unknown_fields)]
 pub(super) struct Policy {
     pub(super) allow: Option<Texts>,
+    pub(super) deny: Option<Texts>,
     pub(super) privileged_ports: Option<String>,
 }
 
@@ -74,5 +76,10 @@ pub(super) struct Timeouts {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Limits {
+    pub(super) sessions: Option<String>,
+    pub(super) sessions_per_address: Option<String>,
+    pub(super) pending_ports_per_address: Option<String>,
+    pub(super) line: Option<String>,
+    pub(super) login_failures: Option<String>,
     pub(super) connects_per_second: Option<String>,
 }

@@ -32,14 +32,26 @@ const LISTENER: Shape = Map(&[
     ("name", &Text),
     ("bind", &Texts),
     ("upstream", &Text),
-    ("client", &Map(&[("address_map", &List(&RULE)), ("data_ports", &Text), ("source_port", &Text)])),
+    ("client", &CLIENT),
     ("server", &Map(&[("data_mode", &Text), ("address_map", &List(&RULE)), ("data_ports", &Text)])),
-    ("policy", &Map(&[("allow", &Texts), ("privileged_ports", &Text)])),
+    ("policy", &Map(&[("allow", &Texts), ("deny", &Texts), ("privileged_ports", &Text)])),
     ("timeouts", &TIMEOUTS),
-    ("limits", &Map(&[("connects_per_second", &Text)])),
+    ("limits", &LIMITS),
 ]);
 
+const CLIENT: Shape =
+    Map(&[("address_map", &List(&RULE)), ("data_ports", &Text), ("data_peer", &Text), ("source_port", &Text)]);
+
 const RULE: Shape = Map(&[("peers", &Text), ("announce", &Text)]);
+
+const LIMITS: Shape = Map(&[
+    ("sessions", &Text),
+    ("sessions_per_address", &Text),
+    ("pending_ports_per_address", &Text),
+    ("line", &Text),
+    ("login_failures", &Text),
+    ("connects_per_second", &Text),
+]);
 
 const TIMEOUTS: Shape = Map(&[
     ("control_idle", &Text),

@@ -5,10 +5,11 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use ipnet::{IpNet, Ipv4Net};
 
 use super::report::Wrong;
-use super::{DataMode, DataPorts, SourcePort, Upstream};
+use super::{CommandName, DataMode, DataPeer, DataPorts, SourcePort, Upstream};
 use crate::addr::canonical;
 use crate::nat::map::{Announce, Peers, ResolvedName};
 use crate::nat::policy::FIRST_USER_PORT;
@@ -215,6 +216,19 @@ pub(super) fn source_port(text: &str) -> Parsed<SourcePort> {
     }
 }
 
+/// `exact`, `subnet` or `any`.
+pub(super) fn data_peer(text: &str) -> Parsed<DataPeer> {
+    match text {
+        "exact" => Ok(DataPeer::Exact),
+        "subnet" => Ok(DataPeer::Subnet),
+        "any" => Ok(DataPeer::Any),
+        _ => Err(Wrong::new(
+            format!("`{text}` is not a rule for data connections"),
+            "write `exact` (the address of the control connection), `subnet` (any address of its /24 or /64) or `any`",
+        )),
+    }
+}
+
 /// `20000-20020`, `20000` or `any`.
 pub(super) fn data_ports(text: &str) -> Parsed<DataPorts> {
     if text == "any" {
@@ -279,6 +293,48 @@ pub(super) fn timeout(text: &str) -> Parsed<Duration> {
         return Err(Wrong::new("longer than a year", "write `365days` or less"));
     }
     Ok(duration)
+}
+
+/// How many there may be.
+pub(super) fn count(text: &str) -> Parsed<NonZeroU32> {
+    text.parse().map_err(|_| {
+        let help = "write a whole number from 1 on, like `100`; leave the key out for its default";
+        Wrong::new(format!("`{text}` is no limit"), help)
+    })
+}
+
+/// The longest command line. Below 512 bytes, which are OpenBSD ftp-proxy's 500 and about what RFC 1123 had in mind,
+/// ordinary paths no longer fit; beyond 64 KiB, which is what we have waiting on one leg at most, no server reads it.
+pub(super) fn line(text: &str) -> Parsed<usize> {
+    const LEAST: ByteSize = ByteSize::b(512);
+    const MOST: ByteSize = ByteSize::kib(64);
+    let size = text.parse::<ByteSize>().ok().filter(|_| !text.bytes().all(|b| b.is_ascii_digit()));
+    let Some(size) = size else {
+        let help = match text.parse::<u64>() {
+            Ok(bytes) => format!("add the unit: `{bytes}B` or `{bytes}KiB`"),
+            Err(_) => "write a number and a unit, like `4KiB`".into(),
+        };
+        return Err(Wrong::new(format!("`{text}` is not a size"), help));
+    };
+    if size < LEAST {
+        return Err(Wrong::new(format!("`{text}` is too short for a command with a path"), "write `512B` or more"));
+    }
+    if size > MOST {
+        return Err(Wrong::new(format!("`{text}` is more than a server reads"), "write `64KiB` or less"));
+    }
+    Ok(usize::try_from(size.as_u64()).expect("at most 64 KiB"))
+}
+
+/// A command that is refused.
+pub(super) fn denied(text: &str) -> Parsed<CommandName> {
+    let name = text.parse::<CommandName>().map_err(|error| {
+        Wrong::new(format!("`{text}` is not a command: {error}"), "write one like `SITE`, `\"SITE EXEC\"` or `DELE`")
+    })?;
+    if name.is_whole_verb() && matches!(name.verb(), "USER" | "PASS" | "QUIT") {
+        let help = "remove it; to keep clients out altogether, write the networks that may connect in `policy.allow`";
+        return Err(Wrong::new(format!("without {} nobody can use the server", name.verb()), help));
+    }
+    Ok(name)
 }
 
 /// How many per second.
@@ -411,12 +467,41 @@ mod tests {
     }
 
     #[test]
+    fn sizes_of_lines_carry_units_and_have_bounds() {
+        assert_eq!(
+            (line("4KiB"), line("512B"), line("64 KiB"), line("1kB")),
+            (Ok(4096), Ok(512), Ok(65_536), Ok(1000))
+        );
+        assert_eq!(help(line("4096")), "add the unit: `4096B` or `4096KiB`");
+        for wrong in ["511B", "0B", "65537B", "1GiB", "", "long", "-1KiB"] {
+            assert!(line(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn commands_that_nobody_can_do_without_are_not_denied() {
+        assert_eq!(denied("site exec").map(|name| name.to_string()), Ok("SITE EXEC".into()));
+        for wrong in ["USER", "pass", "Quit"] {
+            assert!(help(denied(wrong)).starts_with("remove it"), "{wrong}");
+        }
+        for wrong in ["", "SITE *", "DELE /etc/passwd", "SITE EXEC ls", "403"] {
+            assert!(help(denied(wrong)).starts_with("write one like"), "{wrong}");
+        }
+    }
+
+    #[test]
     fn the_remaining_words_and_numbers() {
         assert_eq!(rate("5").unwrap().get(), 5);
+        assert_eq!(count("5").unwrap().get(), 5);
+        assert!(count("0").is_err() && count("-1").is_err() && count("many").is_err());
         assert!(rate("0").is_err() && rate("1.5").is_err() && rate("4294967296").is_err());
         assert_eq!((boolean("true"), boolean("false")), (Ok(true), Ok(false)));
         assert!(boolean("yes").is_err());
         assert_eq!(data_mode("active"), Ok(DataMode::Active));
+        assert_eq!(data_peer("exact"), Ok(DataPeer::Exact));
+        assert_eq!(data_peer("subnet"), Ok(DataPeer::Subnet));
+        assert_eq!(data_peer("any"), Ok(DataPeer::Any));
+        assert!(help(data_peer("strict")).starts_with("write `exact`"));
         assert!(data_mode("Active").is_err());
         assert!(name("a\nb").is_err());
     }

@@ -67,6 +67,8 @@ pub enum Command<'a> {
     User(&'a [u8]),
     /// PASS; the password is nobody's business.
     Pass,
+    /// ACCT, which some servers want to end a login (RFC 959 §4.1.1).
+    Acct,
     /// MODE and its letter, upper-cased: `S` is stream (RFC 959 §3.4).
     Mode(u8),
     /// LPRT, LPSV (RFC 1639), CPSV and SPSV: they carry addresses in ways that are not translated.
@@ -232,6 +234,25 @@ impl CommandLine {
         METHODS.iter().any(|method| content.strip_prefix(*method).is_some_and(|rest| rest.first() == Some(&b' ')))
     }
 
+    /// The verb, and the word behind it as a lenient server may read it: without Telnet bytes and quotation marks.
+    pub(super) fn words(&self) -> (&[u8], Vec<u8>) {
+        let Ok((mut rest, verb)) = verb(unprefixed(self.content())) else { return (&[], Vec::new()) };
+        let mut word = Vec::new();
+        while let [first, behind @ ..] = rest {
+            match telnet(rest) {
+                Ok((behind, _)) => rest = behind,
+                Err(_) if is_blank(*first) && !word.is_empty() => break,
+                Err(_) => {
+                    if !is_blank(*first) && *first != b'"' {
+                        word.push(*first);
+                    }
+                    rest = behind;
+                }
+            }
+        }
+        (verb, word)
+    }
+
     /// The verb in capitals, escaped and cut to a length that a log can bear; never an argument.
     #[must_use]
     pub fn verb_for_log(&self) -> String {
@@ -271,6 +292,7 @@ fn command<'a>(verb: &[u8], argument: &'a [u8]) -> Result<Command<'a>, CommandEr
         b"FEAT" => Command::Feat,
         b"USER" => Command::User(argument),
         b"PASS" => Command::Pass,
+        b"ACCT" => Command::Acct,
         b"MODE" => argument
             .iter()
             .find(|&&b| !is_blank(b))
@@ -378,6 +400,7 @@ mod tests {
             (b"USER  a", Command::User(b" a")),
             (b"USER", Command::User(b"")),
             (b"PASS secret", Command::Pass),
+            (b"acct x", Command::Acct),
             (b"PASV \r\n", Command::Pasv),
             (b"  PASV\tx", Command::Pasv),
             (b"ABOR", Command::Abor),

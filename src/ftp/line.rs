@@ -6,7 +6,8 @@
 
 use bytes::Bytes;
 
-/// The longest line that is looked into, in bytes, its terminator included.
+/// The longest line that is looked into unless a splitter has [a limit of its own](LineSplitter::new), in bytes, its
+/// terminator included.
 ///
 /// IIS takes 4,096 bytes by default (`maxCommandLine`), vsftpd as much (`VSFTP_MAX_COMMAND_LINE`), and Zeek's
 /// analyser stops there too; `PATH_MAX` on Linux is the same number. OpenBSD's ftp-proxy stops at 500, which
@@ -15,12 +16,14 @@ pub const MAX_LINE: usize = 4096;
 
 /// Splits a stream into lines, however the stream is cut up.
 ///
-/// Only an unfinished line is kept, and never more than [`MAX_LINE`] bytes of it; between lines there is no
-/// buffer at all, so an idle session costs nothing here. Feed each chunk to [`next`](Self::next) until it
+/// Only an unfinished line is kept, and never more than its limit, [`MAX_LINE`] bytes by default; between lines there
+/// is no buffer at all, so an idle session costs nothing here. Feed each chunk to [`next`](Self::next) until it
 /// returns `None`; at the end of the stream ask [`take_rest`](Self::take_rest).
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct LineSplitter {
-    /// The start of a line whose LF has not come; always shorter than `MAX_LINE`, empty while `overlong`.
+    /// The longest line, in bytes, its terminator included.
+    limit: usize,
+    /// The start of a line whose LF has not come; always shorter than `limit`, empty while `overlong`.
     unfinished: Vec<u8>,
     /// The start of the present line was given out as [`Piece::Overlong`] and its LF has not come.
     overlong: bool,
@@ -29,11 +32,11 @@ pub struct LineSplitter {
 /// What a [`LineSplitter`] gives out.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Piece {
-    /// A whole line with its terminator: it ends in LF and has at most [`MAX_LINE`] bytes.
+    /// A whole line with its terminator: it ends in LF and is not longer than the limit.
     Line(Bytes),
-    /// A part of a line that is longer than [`MAX_LINE`].
+    /// A part of a line that is longer than the limit.
     Overlong {
-        /// At most [`MAX_LINE`] bytes; exactly as many in the first part.
+        /// As many bytes as the limit at most; exactly as many in the first part.
         bytes: Bytes,
         /// The line begins here.
         first: bool,
@@ -42,14 +45,26 @@ pub enum Piece {
     },
 }
 
+impl Default for LineSplitter {
+    fn default() -> Self {
+        Self::new(MAX_LINE)
+    }
+}
+
 impl LineSplitter {
+    /// A splitter whose lines have at most `limit` bytes, their terminators included.
+    #[must_use]
+    pub const fn new(limit: usize) -> Self {
+        Self { limit, unfinished: Vec::new(), overlong: false }
+    }
+
     /// Takes the next piece from the front of `data`; `None` when `data` is used up.
     pub fn next(&mut self, data: &mut &[u8]) -> Option<Piece> {
         if data.is_empty() {
             return None;
         }
         let first = !self.overlong;
-        let room = MAX_LINE - self.unfinished.len();
+        let room = self.limit - self.unfinished.len();
         let window = &data[..data.len().min(room)];
         let end = window.iter().position(|&b| b == b'\n').map(|lf| lf + 1);
         if first && end.is_none() && window.len() < room {
@@ -77,11 +92,11 @@ impl LineSplitter {
         (!rest.is_empty()).then(|| Bytes::from(rest))
     }
 
-    /// Keeps the start of a line, in a buffer that doubles but never beyond `MAX_LINE`.
+    /// Keeps the start of a line, in a buffer that doubles but never beyond the limit.
     fn keep(&mut self, bytes: &[u8]) {
         let wanted = self.unfinished.len() + bytes.len();
         if wanted > self.unfinished.capacity() {
-            let capacity = (2 * wanted).min(MAX_LINE);
+            let capacity = (2 * wanted).min(self.limit);
             self.unfinished.reserve_exact(capacity - self.unfinished.len());
         }
         self.unfinished.extend_from_slice(bytes);
@@ -170,6 +185,24 @@ mod tests {
                     Piece::Overlong { bytes: bytes(MAX_LINE..MAX_LINE + 1), first: false, last: true },
                 ]
             );
+        }
+    }
+
+    #[test]
+    fn sec_10_the_limit_is_the_splitters_own() {
+        for limit in [512, 2 * MAX_LINE] {
+            let longest = [&vec![b'x'; limit - 1][..], b"\n"].concat();
+            let mut splitter = LineSplitter::new(limit);
+            for chunk in longest.chunks(100) {
+                assert!(splitter.unfinished.capacity() <= limit, "{} bytes held", splitter.unfinished.capacity());
+                if let Some(piece) = splitter.next(&mut &*chunk) {
+                    assert_eq!(piece, Piece::Line(longest.clone().into()), "{limit}");
+                }
+            }
+            assert!(!splitter.is_mid_line());
+            let overlong = [b"y", &longest[..]].concat();
+            let first = splitter.next(&mut &overlong[..]);
+            assert!(matches!(first, Some(Piece::Overlong { bytes, first: true, last: false }) if bytes.len() == limit));
         }
     }
 

@@ -157,9 +157,15 @@ pub fn write_229(line: Option<&[u8]>, port: u16) -> Bytes {
 pub fn feat_names_hidden(line: &[u8]) -> bool {
     const HIDDEN: [&str; 13] =
         ["AUTH", "ADAT", "PROT", "PBSZ", "CCC", "MIC", "CONF", "ENC", "SSCN", "CPSV", "SPSV", "LPSV", "LPRT"];
-    let line = trim_end(line);
-    let word = first_word(line.strip_prefix(b"211-").unwrap_or(line).trim_ascii_start());
+    let word = feat_words(line).next().unwrap_or_default();
     HIDDEN.iter().any(|hidden| word.eq_ignore_ascii_case(hidden.as_bytes()))
+}
+
+/// The words of a line within the reply to FEAT, with or without `211-` before it.
+pub(super) fn feat_words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let line = trim_end(line);
+    let text = line.strip_prefix(b"211-").unwrap_or(line).trim_ascii_start();
+    text.split(|b| !b.is_ascii_alphanumeric())
 }
 
 /// `reply-code = %x31-35 2DIGIT` (RFC 959 §4.2.1)

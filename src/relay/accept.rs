@@ -100,7 +100,8 @@ fn warn(listener: &Acceptor, error: &io::Error) {
     }
 }
 
-fn is_due(last: &mut Option<Instant>, now: Instant) -> bool {
+/// Whether the last warning is long enough ago for another one; then it counts as given.
+pub(super) fn is_due(last: &mut Option<Instant>, now: Instant) -> bool {
     let due = last.is_none_or(|last| now.saturating_duration_since(last) >= WARN_INTERVAL);
     if due {
         *last = Some(now);

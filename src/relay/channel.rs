@@ -337,7 +337,7 @@ mod tests {
         let registry = PortRegistry::bind(&[]).unwrap();
         let pool = || registry.pool(&[], &DataPorts::Any);
         let ports = PerLeg { client: pool(), server: pool() };
-        let shared = Shared::new(&config.listeners[0], &config, ports, crate::relay::Process::default());
+        let shared = Shared::new(&config.listeners[0], &config, ports, 1, crate::relay::Process::default());
         let at = Endpoint { peer: "127.0.0.1:1".parse().unwrap(), local: "127.0.0.1:2".parse().unwrap() };
         let (events, mut mailbox) = unbounded_channel();
         let (channel, _orders, inbox) = new(ChannelId(7), Endpoints { client: at, server: at }, &shared, events);

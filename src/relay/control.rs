@@ -2,14 +2,16 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use super::admission::Place;
 use super::channel::{self, ChannelEvent, Order};
 use super::journal::Journal;
+use super::logins::{Answer, Attempts};
 use super::upstream::Connected;
 use super::wire::{Batching, Received, Wire};
 use super::{Shared, finished, socket};
@@ -29,10 +31,10 @@ pub(super) struct Endpoint {
 /// The addresses of both.
 pub(super) type Endpoints = PerLeg<Endpoint>;
 
-/// Serves one client from its connect to its end.
-pub(super) async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
+/// Serves one client, who holds `place`, from its connect to its end.
+pub(super) async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, place: Place) {
     let journal = Journal::open(&shared.config.name, peer);
-    match Control::new(shared, stream, peer, journal) {
+    match Control::new(shared, stream, peer, journal, place) {
         Ok(control) => control.run().await,
         // Gone before it began: a scanner, or a load balancer's probe.
         Err(error) => tracing::debug!(%peer, %error, "client left at once"),
@@ -47,7 +49,11 @@ struct Control {
     client_at: Endpoint,
     server: Option<(Wire, Endpoint)>,
     channels: Channels,
+    attempts: Attempts,
+    /// A login that must wait, until it is worth asking again. Boxed, like everything that an idle session does without.
+    login_wait: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     closed: Option<Reason>,
+    _place: Place,
 }
 
 /// The channels of a session, as far as the shell must know them. An idle session has no mailbox.
@@ -118,17 +124,27 @@ enum Woken {
     Leg(Leg, io::Result<()>, bool),
     Connected(io::Result<Connected>),
     Channel(Option<ChannelEvent>),
+    Login,
     Time,
     Drain,
 }
 
 impl Control {
     /// Boxed: an async function has room for its arguments and for what it makes of them, each time they are handed on.
-    fn new(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, journal: Journal) -> io::Result<Box<Self>> {
+    fn new(
+        shared: Arc<Shared>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        journal: Journal,
+        place: Place,
+    ) -> io::Result<Box<Self>> {
         let client_at = Endpoint { peer: canonical(peer), local: canonical(stream.local_addr()?) };
         let client = Wire::new(socket::watch_control(stream)?, Batching::Together);
         let session = Session::new(Arc::clone(&shared.settings), client_at.peer, Instant::now());
         Ok(Box::new(Self {
+            attempts: Attempts::new(&shared.logins, client_at.peer.ip()),
+            login_wait: None,
+            _place: place,
             shared,
             session,
             journal,
@@ -165,6 +181,7 @@ impl Control {
                 ready = self.client.ready(read_client) => Woken::Leg(Leg::Client, ready, read_client),
                 ready = ready_if_there(self.server.as_mut(), read_server) => Woken::Leg(Leg::Server, ready, read_server),
                 event = self.channels.event() => Woken::Channel(event),
+                () = finished(&mut self.login_wait) => Woken::Login,
                 connected = finished(&mut connecting) => Woken::Connected(connected),
                 () = &mut sleep, if deadline.is_some() => Woken::Time,
                 () = shared.process.stop.cancelled(), if !draining => Woken::Drain,
@@ -181,6 +198,10 @@ impl Control {
                 Woken::Connected(connected) => {
                     connecting = None;
                     self.connected(connected);
+                }
+                Woken::Login => {
+                    self.login_wait = None;
+                    self.ask_login();
                 }
                 Woken::Time => self.session.handle_timeout(Instant::now()),
                 Woken::Drain => {
@@ -283,9 +304,20 @@ impl Control {
             Action::Bind { id, leg } => self.order(id, Order::Bind(leg)),
             Action::Dial { id, leg, target } => self.order(id, Order::Dial(leg, target)),
             Action::CloseChannel { id } => self.channels.close(id),
+            Action::AskLogin => self.ask_login(),
+            Action::LoginAnswered { failed } => self.attempts.answered(failed),
             Action::Transferred(record) => self.journal.transferred(self.session.user(), &record),
             Action::Notice(notice) => self.journal.notice(&notice),
             Action::Close { why } => self.closed = Some(why),
+        }
+    }
+
+    /// The session asks whether its client may log in.
+    fn ask_login(&mut self) {
+        match self.attempts.ask() {
+            Answer::Permitted => self.handle(Event::LoginPermitted),
+            Answer::Refused => self.handle(Event::LoginRefused),
+            Answer::NotYet => self.login_wait = Some(Box::pin(self.attempts.wait())),
         }
     }
 
@@ -304,6 +336,9 @@ impl Control {
             self.act(action);
         }
         self.journal.close(self.session.user(), why);
+        let client_left = matches!(why, Reason::ClientClosed | Reason::Reset(Leg::Client));
+        // After a login nothing is left to guess; a server that is out of step may owe an answer all the same.
+        self.attempts.end(client_left && !self.session.is_logged_in());
         if self.session.is_greeted() {
             self.shared.upstream.greeted();
         } else if matches!(why, Reason::ServerClosedBeforeGreeting | Reason::ServerClosed | Reason::Reset(Leg::Server))
@@ -337,7 +372,7 @@ mod tests {
     use super::*;
 
     /// The size of the future that a function returns.
-    fn future_of<A, B, C, F>(_: impl FnOnce(A, B, C) -> F) -> usize {
+    fn future_of<A, B, C, D, F>(_: impl FnOnce(A, B, C, D) -> F) -> usize {
         size_of::<F>()
     }
 

@@ -4,10 +4,14 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+
 use super::accept::Acceptor;
+use super::admission::{Full, Place};
 use super::wire::{Batching, Wire};
 use super::{Shared, control, socket};
 use crate::config::{Access, FTP_DATA, SourcePort};
+use crate::session::TOO_MANY_FAILURES;
 
 /// Connections that the kernel may finish for us while we are busy; capped by `net.core.somaxconn` (4096 since
 /// Linux 5.4).
@@ -47,6 +51,20 @@ pub(super) fn bind(shared: &Shared) -> Result<Vec<Acceptor>, ListenError> {
     shared.config.bind.iter().map(bind).collect()
 }
 
+/// Clients that are being told why they are not served, in all of the process; each takes a descriptor until it has
+/// closed, too. A crowd beyond that gets the reply and a reset behind it, so that being refused costs us nothing.
+pub(super) const REFUSALS: usize = 16;
+
+/// The places for them.
+#[derive(Debug, Clone)]
+pub(super) struct Refusals(Arc<Semaphore>);
+
+impl Default for Refusals {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(REFUSALS)))
+    }
+}
+
 /// Accepts clients until the program stops.
 pub(super) async fn serve(shared: Arc<Shared>, listener: Acceptor) {
     loop {
@@ -54,13 +72,39 @@ pub(super) async fn serve(shared: Arc<Shared>, listener: Acceptor) {
             accepted = listener.accept() => accepted,
             () = shared.process.stop.cancelled() => return,
         };
-        if is_allowed(&shared.config.access, peer.ip()) {
-            shared.process.tasks.spawn(control::serve(Arc::clone(&shared), stream, peer));
-        } else {
-            tracing::info!(listener = shared.config.name, %peer, "not in policy.allow");
-            shared.process.tasks.spawn(refuse(Arc::clone(&shared), stream));
+        match admit(&shared, peer) {
+            Ok(place) => {
+                shared.process.tasks.spawn(control::serve(Arc::clone(&shared), stream, peer, place));
+            }
+            Err(reply) => refuse(&shared, stream, reply),
         }
     }
+}
+
+/// A place for this client, or what to tell it.
+fn admit(shared: &Shared, peer: SocketAddr) -> Result<Place, &'static str> {
+    let listener = &shared.config.name;
+    if !is_allowed(&shared.config.access, peer.ip()) {
+        tracing::info!(listener, %peer, "not in policy.allow");
+        return Err("421 Access denied, closing control connection.\r\n");
+    }
+    if shared.logins.is_refused(peer.ip()) {
+        tracing::debug!(listener, %peer, "too many failed logins");
+        return Err(TOO_MANY_FAILURES);
+    }
+    shared.admission.enter(peer.ip()).map_err(|full| {
+        let (key, reply) = match full {
+            Full::Listener => ("limits.sessions", "421 Too many connections, try again later.\r\n"),
+            Full::Address => {
+                ("limits.sessions_per_address", "421 Too many connections from your address, try again later.\r\n")
+            }
+        };
+        // Whoever floods us would flood the log, too.
+        if shared.admission.is_warning_due(full) {
+            tracing::warn!(listener, %peer, "{key} is reached, clients are turned away");
+        }
+        reply
+    })
 }
 
 fn is_allowed(access: &Access, peer: IpAddr) -> bool {
@@ -68,10 +112,17 @@ fn is_allowed(access: &Access, peer: IpAddr) -> bool {
     access.allow.as_ref().is_none_or(|networks| networks.iter().any(|network| network.contains(&peer)))
 }
 
-async fn refuse(shared: Arc<Shared>, stream: TcpStream) {
-    if let Ok(io) = socket::watch_control(stream) {
-        let mut wire = Wire::new(io, Batching::Together);
-        wire.send("421 Access denied, closing control connection.\r\n".into(), false);
-        wire.finish(shared.config.timeouts.close).await;
+/// Says why, and closes.
+fn refuse(shared: &Shared, stream: TcpStream, reply: &'static str) {
+    let Ok(io) = socket::watch_control(stream) else { return };
+    let mut wire = Wire::new(io, Batching::Together);
+    wire.send(reply.into(), false);
+    wire.flush();
+    if let Ok(permit) = Arc::clone(&shared.process.refusals.0).try_acquire_owned() {
+        let limit = shared.config.timeouts.close;
+        shared.process.tasks.spawn(async move {
+            wire.finish(limit).await;
+            drop(permit);
+        });
     }
 }

@@ -7,11 +7,16 @@
 //! reset. libunftp and ftpserverlib share ports in the same way; here the choice among free ports is uniform and
 //! random (RFC 2577 §8), both ends of the range included, and a peer that has taken every port waits in line.
 //!
+//! Where clients come from several addresses, a lease may expect a whole network, or anybody (`data_peer`). Leases on
+//! one port never expect a common address, whatever their rules, so what a connection is for stays unambiguous.
+//!
 //! With `data_ports: any` a lease has a listener of its own.
 
 mod bind;
+mod expected;
 mod lease;
 mod pool;
+mod queue;
 mod table;
 
 use std::collections::HashMap;
@@ -29,7 +34,8 @@ use self::lease::Outcome;
 pub use self::lease::{Lease, LeaseLost};
 use self::pool::View;
 pub use self::pool::{LeaseError, PortPool};
-use self::table::{SlotId, Table, ViewId};
+use self::queue::ViewId;
+use self::table::{SlotId, Table};
 use super::accept::Acceptor;
 use crate::config::DataPorts;
 
@@ -84,7 +90,7 @@ impl PortRegistry {
         let mut bound = vec![true; slots.len()];
         failed.iter().for_each(|(slot, _)| bound[*slot] = false);
         let stop = CancellationToken::new();
-        let state = State { table: Table::default(), bound, views: HashMap::new() };
+        let state = State { table: Table::new(slots.len()), bound, views: HashMap::new() };
         let shared = Shared { slots, state: Mutex::new(state), _stop: stop.clone().drop_guard() };
         shared.check(wanted, &failed)?;
         bind::warn_of_missing(&shared.slots, &failed);
@@ -107,6 +113,11 @@ impl PortRegistry {
         let views = local.iter().map(|ip| self.shared.view(ip.to_canonical(), ports)).collect();
         PortPool::range(self.shared.clone(), views)
     }
+}
+
+/// How many sockets these ranges take.
+pub(super) fn count(wanted: &[(IpAddr, RangeInclusive<u16>)]) -> usize {
+    bind::plan(wanted).len()
 }
 
 impl Shared {
@@ -176,5 +187,7 @@ async fn serve(listener: Acceptor, slot: SlotId, shared: Weak<Shared>, stop: Can
     }
 }
 
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;

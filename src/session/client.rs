@@ -7,10 +7,10 @@ use bytes::Bytes;
 
 use super::event::{Action, Reason};
 use super::exchange::Setup;
-use super::pending::{Pending, Transfer as PendingTransfer};
+use super::pending::{LoginVerb, Pending, Transfer as PendingTransfer};
 use super::timer::Timer;
 use super::transfer::{Transfer, Unhold};
-use super::{Session, event::Notice};
+use super::{Session, TOO_MANY_FAILURES, event::Notice};
 use crate::addr::{Claimed, Family, Leg};
 use crate::ftp::command::{Command, CommandError, CommandLine, EpsvArgument, LineError, TransferVerb};
 use crate::ftp::line::Piece;
@@ -38,10 +38,27 @@ impl Input {
         }
     }
 
+    /// USER, PASS and ACCT, each of which may fail.
+    fn is_login(&self) -> bool {
+        matches!(self, Self::Line(line) if matches!(line.parse(), Ok(Command::User(_) | Command::Pass | Command::Acct)))
+    }
+
     /// ABOR and STAT, which are good for something while the server is busy.
     fn is_for_a_busy_server(&self) -> bool {
         matches!(self, Self::Line(line) if matches!(line.parse(), Ok(Command::Abor | Command::Stat)))
     }
+}
+
+/// Whether a command of a login may go to the server. Each asks anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Permission {
+    /// None has been asked for.
+    #[default]
+    None,
+    /// It has been asked for; until the answer comes, the command waits, and all behind it.
+    Asked,
+    /// The next login command has it.
+    Given,
 }
 
 /// Commands that wait for their turn.
@@ -144,12 +161,36 @@ impl Session {
     /// Carries out the commands whose turn has come.
     pub(super) fn advance(&mut self, now: Instant) {
         loop {
-            while !self.closed && self.may_go_on() {
+            while !self.closed && self.may_go_on() && self.is_next_permitted() {
                 let Some(input) = self.held.pop() else { break };
                 self.execute(input, now);
             }
             let Some(unread) = self.held.take_unread() else { break };
             self.split(&unread, now);
+        }
+    }
+
+    /// Whether the next command needs no permission, or has it; asks for it.
+    fn is_next_permitted(&mut self) -> bool {
+        if self.login == Permission::Given || !self.held.inputs.front().is_some_and(Input::is_login) {
+            return true;
+        }
+        if self.login == Permission::None {
+            self.login = Permission::Asked;
+            self.act(Action::AskLogin);
+        }
+        false
+    }
+
+    pub(super) fn login_permitted(&mut self) {
+        if self.login == Permission::Asked {
+            self.login = Permission::Given;
+        }
+    }
+
+    pub(super) fn login_refused(&mut self) {
+        if self.login == Permission::Asked {
+            self.give_up(Reason::LoginFailures, TOO_MANY_FAILURES);
         }
     }
 
@@ -190,6 +231,9 @@ impl Session {
             Input::ControlByte => return self.answer("501 Illegal character in command.\r\n"),
         };
         match line.parse() {
+            Ok(_) if self.settings.denied.iter().any(|name| name.matches(&line)) => {
+                self.answer("502 Command not implemented.\r\n");
+            }
             Ok(command) => self.command(&line, command, now),
             Err(error) => self.malformed(error),
         }
@@ -232,12 +276,19 @@ impl Session {
             Command::Mode(letter) => self.forward(line, Pending::Mode(letter)),
             Command::User(name) => {
                 self.user = Some(Bytes::copy_from_slice(name));
-                self.forward(line, Pending::Plain);
+                self.log_in(line, LoginVerb::User);
             }
+            Command::Pass | Command::Acct => self.log_in(line, LoginVerb::Secret),
             Command::LongAddress => self.answer("502 Command not implemented, use EPRT or EPSV.\r\n"),
             Command::Auth => self.answer("502 Command not implemented.\r\n"),
-            Command::Pass | Command::Other => self.forward(line, Pending::Plain),
+            Command::Other => self.forward(line, Pending::Plain),
         }
+    }
+
+    /// Uses the permission up.
+    fn log_in(&mut self, line: &CommandLine, verb: LoginVerb) {
+        self.login = Permission::None;
+        self.forward(line, Pending::Login(verb));
     }
 
     fn forward(&mut self, line: &CommandLine, entry: Pending) {

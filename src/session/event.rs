@@ -79,6 +79,10 @@ pub enum Event<'a> {
         /// How, and how much went through.
         report: ChannelReport,
     },
+    /// Answers [`Action::AskLogin`]: the login command may go to the server.
+    LoginPermitted,
+    /// Answers [`Action::AskLogin`]: too many logins from the client's address have failed.
+    LoginRefused,
     /// The program is about to stop: finish what runs, start nothing new.
     Drain,
 }
@@ -173,6 +177,14 @@ pub enum Action {
         /// The channel.
         id: ChannelId,
     },
+    /// Ask whether the client may try to log in: the next command is USER, PASS or ACCT, and waits, with all behind it.
+    /// Answered, at any time, by [`Event::LoginPermitted`] or [`Event::LoginRefused`].
+    AskLogin,
+    /// The server has answered a login command that was [permitted](Event::LoginPermitted).
+    LoginAnswered {
+        /// It does not know the user, or the password is wrong.
+        failed: bool,
+    },
     /// Worth a line in the log: a transfer is over.
     Transferred(Box<TransferRecord>),
     /// Worth a line in the log.
@@ -233,6 +245,8 @@ pub enum Reason {
     LineTimeout,
     /// A client that speaks like a server, or the reverse: a spoofed control connection.
     Spoofed(Leg),
+    /// `limits.login_failures`.
+    LoginFailures,
     /// The first line was HTTP: a browser that was made to talk to us (CVE-2021-3618, NAT slipstreaming).
     NotFtp,
     /// The program stops.
@@ -252,6 +266,7 @@ impl Reason {
             | Self::LoginTimeout
             | Self::IdleTimeout
             | Self::LineTimeout
+            | Self::LoginFailures
             | Self::NotFtp
             | Self::Drained => false,
         }
@@ -269,6 +284,7 @@ impl fmt::Display for Reason {
             Self::LoginTimeout => f.write_str("no login in time"),
             Self::IdleTimeout => f.write_str("idle for too long"),
             Self::LineTimeout => f.write_str("a line stayed unfinished"),
+            Self::LoginFailures => f.write_str("too many failed logins"),
             Self::Spoofed(leg) => write!(f, "the {leg} sent what only the other side may send"),
             Self::NotFtp => f.write_str("not FTP"),
             Self::Drained => f.write_str("stopping"),

@@ -21,6 +21,8 @@ pub(super) enum Pending {
     Greeting,
     /// Its reply passes.
     Plain,
+    /// USER, PASS or ACCT; its reply passes, and is counted.
+    Login(LoginVerb),
     /// Our own reply, waiting for its turn.
     Own(Bytes),
     /// PASV or EPSV that we sent; its reply is translated. What the client asked is in the session's `Exchange`.
@@ -49,6 +51,27 @@ pub(super) enum Pending {
     EpsvAll,
     /// The client has had its answer from us; the server's is dropped.
     Swallow,
+}
+
+/// The commands of a login, by what their replies mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LoginVerb {
+    User,
+    /// PASS or ACCT.
+    Secret,
+}
+
+impl LoginVerb {
+    /// Whether this reply says that the login failed: 530 (RFC 959 §5.4), to USER as well, where the server has a list
+    /// of users; 430, in use for a wrong name or password without being in the RFC; 421 after a password, by which a
+    /// server ends a session that had too many wrong ones (RFC 2577 §5). A 421 after USER is a server that is full.
+    pub(super) const fn is_failure(self, code: Code) -> bool {
+        match code.get() {
+            430 | 530 => true,
+            421 => matches!(self, Self::Secret),
+            _ => false,
+        }
+    }
 }
 
 /// The part of a transfer that the queue must know.

@@ -203,6 +203,7 @@ impl Session {
         match &mut self.route {
             Route::Pass => self.send_client(line),
             Route::Drop => {}
+            Route::Filter if inner && self.settings.denied.iter().any(|name| name.is_in_feat(&line)) => {}
             Route::Filter if inner && feat_names_hidden(&line) => {}
             Route::Filter => self.send_client(line),
             Route::Final => {
@@ -257,6 +258,7 @@ impl Session {
                 Route::Final => {}
                 _ => self.transfer_not_held(id, code, started),
             },
+            Pending::Login(verb) => self.act(Action::LoginAnswered { failed: verb.is_failure(code) }),
             Pending::Greeting => self.greeted = code.is_success(),
             Pending::Mode(letter) if code.is_success() => self.stream_mode = letter == b'S',
             Pending::EpsvAll if code.is_success() => self.epsv_only = true,

@@ -10,7 +10,9 @@ mod support;
 
 mod active;
 mod control;
+mod crowd;
 mod data_mode;
+mod data_peer;
 mod ending;
 mod hold;
 mod hostile;
@@ -18,5 +20,6 @@ mod interruption;
 mod leases;
 mod limits;
 mod passive;
+mod quotas;
 mod shutdown;
 mod timeouts;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ftp_alg::addr::{Announced, Leg, PerLeg};
+use ftp_alg::ftp::line::MAX_LINE;
 use ftp_alg::nat::DataMode;
 use ftp_alg::nat::policy::Policy;
 use ftp_alg::session::{Action, ChannelId, ChannelReport, End, Event, Notice, Reason, Session, Settings};
@@ -31,6 +32,8 @@ pub(crate) struct Driver {
     sent: PerLeg<Vec<u8>>,
     /// Whether `Bind` is answered by `PortBound` at once.
     pub(crate) binds: bool,
+    /// Whether `AskLogin` is answered by `LoginPermitted` at once, and not worth a mention.
+    pub(crate) permits: bool,
     /// The channel last named in an action.
     pub(crate) last: Option<ChannelId>,
 }
@@ -39,6 +42,8 @@ pub(crate) fn settings(data_mode: DataMode) -> Settings {
     Settings {
         data_mode,
         policy: Policy::default(),
+        denied: Vec::new(),
+        line: MAX_LINE,
         login: LOGIN,
         control_idle: IDLE,
         partial_line: PARTIAL,
@@ -57,7 +62,7 @@ impl Driver {
     pub(crate) fn unconnected(settings: Settings, client: &str) -> Self {
         let now = Instant::now();
         let session = Session::new(Arc::new(settings), client.parse().unwrap(), now);
-        Self { session, now, actions: Vec::new(), sent: PerLeg::default(), binds: true, last: None }
+        Self { session, now, actions: Vec::new(), sent: PerLeg::default(), binds: true, permits: true, last: None }
     }
 
     /// Logged in; nothing recorded.
@@ -126,6 +131,12 @@ impl Driver {
                 Action::Write { leg, data, .. } => self.sent[*leg].extend_from_slice(data),
                 Action::Bind { id, .. } | Action::Dial { id, .. } => self.last = Some(*id),
                 _ => {}
+            }
+            if self.permits && matches!(action, Action::AskLogin | Action::LoginAnswered { .. }) {
+                if action == Action::AskLogin {
+                    self.session.handle(Event::LoginPermitted, self.now);
+                }
+                continue;
             }
             self.actions.push(action.clone());
             if let Action::Bind { id, leg } = action
@@ -232,6 +243,8 @@ pub(crate) fn deed(action: &Action) -> Option<String> {
         Action::Bind { id, leg } => format!("bind {} {leg}", id.0),
         Action::Dial { id, leg, target } => format!("dial {} {leg} {}", id.0, target.addr()),
         Action::CloseChannel { id } => format!("close {}", id.0),
+        Action::AskLogin => "ask login".into(),
+        Action::LoginAnswered { failed } => format!("login failed: {failed}"),
         Action::Transferred(record) => format!("transferred {:?} {:?}", record.verb, record.code),
         Action::Notice(notice) => format!("{notice:?}"),
         Action::Close { why } => format!("end: {why:?}"),

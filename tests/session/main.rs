@@ -6,6 +6,7 @@
 mod commands;
 mod driver;
 mod ending;
+mod limits;
 mod properties;
 mod size;
 mod timers;

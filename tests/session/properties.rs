@@ -31,6 +31,8 @@ enum Step {
     Flushed(usize, Leg),
     Ended(usize, End),
     Stale(u32),
+    /// Answers the open `AskLogin`; also without one.
+    Login(bool),
     Drain,
     Pass(u64),
 }
@@ -153,6 +155,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (0..3_usize, end()).prop_map(|(n, end)| Step::Ended(n, end)),
         1 => (0..50_u32).prop_map(Step::Stale),
         1 => leg().prop_map(Step::Eof),
+        20 => prop::bool::weighted(0.98).prop_map(Step::Login),
         1 => Just(Step::Drain),
         3 => (0..70_u64).prop_map(Step::Pass),
         1 => Just(Step::Failed),
@@ -182,6 +185,10 @@ struct Shell {
     shut: PerLeg<bool>,
     connected: bool,
     closed: bool,
+    /// The client wants to log in.
+    asked: bool,
+    /// How often it may.
+    logins: usize,
     sent: PerLeg<Vec<u8>>,
     passives: Passives,
 }
@@ -207,6 +214,8 @@ impl Shell {
             shut: PerLeg::default(),
             connected: false,
             closed: false,
+            asked: false,
+            logins: 0,
             sent: PerLeg::default(),
             passives: Passives::default(),
         }
@@ -273,6 +282,11 @@ impl Shell {
                     assert_eq!(self.sent, before, "a stale id does nothing");
                 }
             }
+            Step::Login(true) => {
+                self.logins += usize::from(std::mem::take(&mut self.asked));
+                self.session.handle(Event::LoginPermitted, now);
+            }
+            Step::Login(false) => self.session.handle(Event::LoginRefused, now),
             Step::Drain => self.session.handle(Event::Drain, now),
             Step::Pass(seconds) => {
                 self.now += Duration::from_secs(*seconds);
@@ -305,6 +319,9 @@ impl Shell {
                 assert!(!self.shut[leg], "a write after FIN: {data:?}");
                 assert!(leg == Leg::Client || (self.connected && !self.eof.server), "nobody to write to");
                 self.check_line(leg, &data);
+                if leg == Leg::Server && (data.starts_with(b"USER") || data.starts_with(b"PASS")) {
+                    self.logins = self.logins.checked_sub(1).expect("a login that was not permitted");
+                }
                 self.sent[leg].extend_from_slice(&data);
             }
             Action::Shutdown { leg } => assert!(!std::mem::replace(&mut self.shut[leg], true), "two FINs"),
@@ -328,7 +345,8 @@ impl Shell {
                 self.end(id, End::Closed);
             }
             Action::Close { .. } => self.closed = true,
-            Action::Transferred(_) | Action::Notice(_) => {}
+            Action::AskLogin => assert!(!std::mem::replace(&mut self.asked, true), "asked twice"),
+            Action::LoginAnswered { .. } | Action::Transferred(_) | Action::Notice(_) => {}
         }
     }
 

@@ -59,6 +59,11 @@ pub(crate) fn open_fds(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
 }
 
+/// How many descriptors below `limit` a process does not hold. It may have inherited others beyond it.
+pub(crate) fn free_fds(pid: u32, limit: u32) -> usize {
+    (0..limit).filter(|fd| fs::symlink_metadata(format!("/proc/{pid}/fd/{fd}")).is_err()).count()
+}
+
 /// The memory that a process has in use now.
 pub(crate) fn rss_kib(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a running process");

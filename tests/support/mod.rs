@@ -5,6 +5,7 @@
 //! that went over the wires so far and what the proxy wrote to stderr.
 
 pub(crate) mod black_hole;
+pub(crate) mod crowd;
 pub(crate) mod kernel;
 pub(crate) mod net;
 pub(crate) mod proxy;

@@ -45,6 +45,16 @@ impl Net {
         self.host(4)
     }
 
+    /// A client of another /24 than all addresses of the test. Tests share it, to connect from.
+    pub(crate) fn elsewhere(self) -> IpAddr {
+        self.neighbour(0)
+    }
+
+    /// One of many clients of that /24.
+    pub(crate) fn neighbour(self, n: u8) -> IpAddr {
+        IpAddr::V4(Ipv4Addr::new(127, process_octet(), 0, 2 + n))
+    }
+
     /// Where tests must share an address (IPv6 has one loopback address only) they differ in the ports: a
     /// control port that is the caller's alone, and [`BLOCK`] − 1 after it for data.
     pub(crate) fn port_block(self) -> u16 {

@@ -22,20 +22,37 @@ pub(crate) struct Proxy {
     _dir: TempDir,
 }
 
+const BINARY: &str = env!("CARGO_BIN_EXE_ftp-alg");
+
+/// The binary with another limit on open files, soft and hard.
+fn with_files(files: u32) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &files.to_string(), BINARY]);
+    command
+}
+
 impl Proxy {
     /// Starts it and waits until all of these addresses are listened on.
     #[track_caller]
     pub(crate) fn start(log: &Transcript, yaml: &str, listens_on: &[SocketAddr]) -> Self {
-        let mut proxy = Self::spawn(log, yaml);
+        let mut proxy = Self::spawn(log, yaml, Command::new(BINARY));
         proxy.wait_until_it_listens(yaml, listens_on);
         proxy
     }
 
-    fn spawn(log: &Transcript, yaml: &str) -> Self {
+    /// As [`start`](Self::start), with so many descriptors at most.
+    #[track_caller]
+    pub(crate) fn start_with_files(log: &Transcript, yaml: &str, listens_on: &[SocketAddr], files: u32) -> Self {
+        let mut proxy = Self::spawn(log, yaml, with_files(files));
+        proxy.wait_until_it_listens(yaml, listens_on);
+        proxy
+    }
+
+    fn spawn(log: &Transcript, yaml: &str, mut command: Command) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let config = dir.path().join("proxy.yaml");
         std::fs::write(&config, yaml).expect("a writable temporary directory");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_ftp-alg"))
+        let mut child = command
             .args(["run", "--config"])
             .arg(&config)
             .env("RUST_LOG", "debug")
@@ -52,13 +69,24 @@ impl Proxy {
     /// A configuration that the proxy must not start with: exit code 2, and what it said.
     #[track_caller]
     pub(crate) fn refuses(yaml: &str) -> String {
+        Self::ends_at_its_start(yaml, Command::new(BINARY), 2)
+    }
+
+    /// So few descriptors that the proxy must not start: exit code 1, and what it said.
+    #[track_caller]
+    pub(crate) fn refuses_with_files(yaml: &str, files: u32) -> String {
+        Self::ends_at_its_start(yaml, with_files(files), 1)
+    }
+
+    #[track_caller]
+    fn ends_at_its_start(yaml: &str, command: Command, code: i32) -> String {
         let log = Transcript::new();
-        let mut proxy = Self::spawn(&log, yaml);
+        let mut proxy = Self::spawn(&log, yaml, command);
         let status = proxy.exits_within(DEADLINE);
         if let Some(stderr) = proxy.stderr.take() {
             let _closed = stderr.join();
         }
-        if status.code() != Some(2) {
+        if status.code() != Some(code) {
             log.fail(&format!("{status} for the configuration\n{yaml}"));
         }
         log.stderr()

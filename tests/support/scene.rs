@@ -23,6 +23,8 @@ pub(crate) const DATA_PORTS: &str = "20000-20063";
 pub(crate) struct Setup {
     /// `client.data_ports`.
     pub(crate) data_ports: &'static str,
+    /// `client.data_peer`.
+    pub(crate) data_peer: &'static str,
     /// `client.address_map[0].announce`.
     pub(crate) announce: &'static str,
     /// The body of the flow map `server: { … }`.
@@ -33,16 +35,17 @@ pub(crate) struct Setup {
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { data_ports: DATA_PORTS, announce: PUBLIC, server: "data_mode: same", more: "" }
+        Self { data_ports: DATA_PORTS, data_peer: "exact", announce: PUBLIC, server: "data_mode: same", more: "" }
     }
 }
 
 impl Setup {
     pub(crate) fn yaml(&self, bind: SocketAddr, upstream: &str) -> String {
-        let Self { data_ports, announce, server, more } = self;
+        let Self { data_ports, data_peer, announce, server, more } = self;
         let mut yaml = format!(
             "listeners:\n  - bind: [\"{bind}\"]\n    upstream: \"{upstream}\"\n    client:\n      address_map: \
-             [{{ peers: any, announce: \"{announce}\" }}]\n      data_ports: {data_ports}\n    server: {{ {server} }}\n"
+             [{{ peers: any, announce: \"{announce}\" }}]\n      data_ports: {data_ports}\n      data_peer: {data_peer}\n    \
+             server: {{ {server} }}\n"
         );
         for line in more.lines() {
             let _infallible = writeln!(yaml, "    {line}");

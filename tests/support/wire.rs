@@ -214,6 +214,12 @@ impl Wire {
         (std::mem::take(&mut self.unread), end)
     }
 
+    /// Whether the proxy turns this client away, which it does at once; a client that is served hears nothing until the
+    /// server speaks.
+    pub(crate) fn is_refused(&mut self) -> bool {
+        self.receive(Instant::now() + Duration::from_millis(100)).is_ok()
+    }
+
     /// Whether it stays open for a while, or at least ends in good order.
     pub(crate) fn is_open(&mut self) -> bool {
         match self.receive(Instant::now() + DEADLINE / 2) {

@@ -75,7 +75,7 @@ fn try_again(shared: &Arc<Shared>, slot: SlotId, stop: &CancellationToken) -> bo
     tokio::spawn(serve(listener, slot, Arc::downgrade(shared), stop.clone()));
     let mut state = shared.lock();
     state.bound[slot] = true;
-    state.table.wake_everyone();
+    state.table.queues.call_everyone();
     true
 }
 

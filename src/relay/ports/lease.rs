@@ -1,4 +1,4 @@
-//! A lease: the right to the next connection of one peer on one port.
+//! A lease: the right to the next connection on one port from those who are expected there.
 
 use std::fmt;
 use std::net::{IpAddr, TcpStream};
@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::Shared;
 use super::bind::BACKLOG;
+use super::expected::Expected;
 use super::table::{LEASE_TIME, SlotId};
 use crate::relay::accept::Acceptor;
 use crate::relay::socket;
@@ -19,8 +20,8 @@ pub enum LeaseLost {
     /// The peer did not connect within 60 s of the lease's start; or it did, and the lease is over.
     #[error("the peer did not connect in time")]
     Expired,
-    /// It was unused for over 10 s, and another session of the same peer needed the port.
-    #[error("the port was given to another session of the same peer")]
+    /// It was unused for over 10 s, and another session needed the port.
+    #[error("the port was given to another session")]
     Revoked,
 }
 
@@ -38,7 +39,7 @@ enum Source {
     /// A port of a range, on which many peers may be expected.
     Shared { outcome: oneshot::Receiver<Outcome>, _claim: Claim },
     /// A listener for this lease alone.
-    Own { listener: Acceptor, peer: IpAddr },
+    Own { listener: Acceptor, expected: Expected },
     /// The lease has ended.
     Over(LeaseLost),
 }
@@ -51,10 +52,10 @@ impl Lease {
 
     /// A listener on a port of the kernel's choice, which is as unpredictable as ours
     /// (`inet_csk_find_open_port` starts at a random offset).
-    pub(super) fn own(local: IpAddr, peer: IpAddr) -> std::io::Result<Self> {
+    pub(super) fn own(local: IpAddr, expected: Expected) -> std::io::Result<Self> {
         let listener = socket::listen_data((local, 0).into(), BACKLOG)?;
         let port = listener.local_addr()?.port();
-        Ok(Self { port, expires: Instant::now() + LEASE_TIME, source: Source::Own { listener, peer } })
+        Ok(Self { port, expires: Instant::now() + LEASE_TIME, source: Source::Own { listener, expected } })
     }
 
     /// The port that the peer must connect to.
@@ -63,7 +64,7 @@ impl Lease {
         self.port
     }
 
-    /// The connection of the expected peer, with the options of a data connection. Cancel safe.
+    /// The connection of a peer that is expected, with the options of a data connection. Cancel safe.
     /// A lease is good for one connection; after that it has expired.
     ///
     /// # Errors
@@ -85,9 +86,9 @@ impl Source {
         match self {
             // Closed without a word: it had expired, and the port was given away.
             Self::Shared { outcome, .. } => outcome.await.unwrap_or(Err(LeaseLost::Expired)),
-            Self::Own { listener, peer } => loop {
+            Self::Own { listener, expected } => loop {
                 let (stream, from) = listener.accept().await;
-                if from.ip().to_canonical() == *peer {
+                if expected.admits(from.ip()) {
                     return Ok(stream);
                 }
                 super::log_stranger(listener.local_addr().ok(), from);
@@ -107,12 +108,12 @@ impl fmt::Debug for Lease {
 pub(super) struct Claim {
     pub(super) shared: Arc<Shared>,
     pub(super) slot: SlotId,
-    pub(super) peer: IpAddr,
+    pub(super) expected: Expected,
     pub(super) lease: u64,
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.shared.lock().table.dropped(self.slot, self.peer, self.lease, Instant::now());
+        self.shared.lock().table.dropped(self.slot, self.expected, self.lease, Instant::now());
     }
 }

@@ -2,21 +2,26 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rand::RngExt;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::expected::Expected;
 use super::lease::{Claim, Lease, LeaseLost};
-use super::table::{SlotId, ViewId};
+use super::queue::{Ticket, ViewId};
+use super::table::SlotId;
 use super::{Shared, State, bind};
+use crate::config::DataPeer;
 
 /// Why there is no lease.
 #[derive(Debug, thiserror::Error)]
 pub enum LeaseError {
-    /// Every port was held by this peer for as long as we waited.
+    /// Every port, or as many as it may have, was held by this peer, or by one that would be mistaken for it, for as
+    /// long as we waited.
     #[error("no data port is free for this peer")]
     Exhausted,
     /// No port can be opened on the local address.
@@ -26,7 +31,12 @@ pub enum LeaseError {
 
 /// The data ports of one leg of one listener. Clones are the same pool.
 #[derive(Debug, Clone)]
-pub struct PortPool(Kind);
+pub struct PortPool {
+    kind: Kind,
+    rule: DataPeer,
+    /// How many ports of a range one peer may hold at once.
+    per_peer: usize,
+}
 
 #[derive(Debug, Clone)]
 enum Kind {
@@ -44,27 +54,47 @@ pub(super) struct View {
 
 impl PortPool {
     pub(super) fn any() -> Self {
-        Self(Kind::Any)
+        Self::new(Kind::Any)
     }
 
     pub(super) fn range(shared: Arc<Shared>, views: Arc<[View]>) -> Self {
-        Self(Kind::Range { shared, views })
+        Self::new(Kind::Range { shared, views })
     }
 
-    /// Leases a random port on `local`, the local address of the control connection, for a connection of `peer`.
-    /// If `peer` holds all of them, waits its turn for up to `wait`; the oldest lease of that peer that has been
-    /// unused for 10 s is revoked for the first in line. Cancel safe.
+    fn new(kind: Kind) -> Self {
+        // Peers do not compete: one that holds every port is in nobody's way.
+        Self { kind, rule: DataPeer::Exact, per_peer: usize::MAX }
+    }
+
+    /// The same ports, with leases that admit whom this rule does; a new pool admits the [exact](DataPeer::Exact) peer.
+    #[must_use]
+    pub fn admitting(self, rule: DataPeer) -> Self {
+        Self { rule, ..self }
+    }
+
+    /// The same ports, of which one peer holds `per_peer` at once; `None`: every one of them. A port that was freed
+    /// unused is held for as long as it rests.
+    #[must_use]
+    pub fn at_most(mut self, per_peer: Option<NonZeroU32>) -> Self {
+        self.per_peer = per_peer.map_or(usize::MAX, |limit| usize::try_from(limit.get()).unwrap_or(usize::MAX));
+        self
+    }
+
+    /// Leases a random port on `local`, the local address of the control connection, for a connection of `peer`, or
+    /// of whom the rule admits in its place. If each port waits for one of those already, or as many as one peer
+    /// [may hold](Self::at_most), waits its turn for up to `wait`; the oldest such lease that has been unused for 10 s
+    /// is revoked for the first in line. Cancel safe.
     ///
     /// # Errors
     /// [`LeaseError::Exhausted`] after `wait`; [`LeaseError::Bind`] if `local` is not an address of this pool, or no
     /// socket can be opened.
     pub async fn lease(&self, local: IpAddr, peer: IpAddr, wait: Duration) -> Result<Lease, LeaseError> {
-        let (local, peer) = (local.to_canonical(), peer.to_canonical());
-        match &self.0 {
-            Kind::Any => Ok(Lease::own(local, peer)?),
+        let (local, expected) = (local.to_canonical(), Expected::new(self.rule, peer));
+        match &self.kind {
+            Kind::Any => Ok(Lease::own(local, expected)?),
             Kind::Range { shared, views } => {
                 let view = view_of(views, local).ok_or(io::Error::from(io::ErrorKind::AddrNotAvailable))?;
-                let mut request = Request { shared, view, peer, ticket: None };
+                let mut request = Request { shared, view, expected, per_peer: self.per_peer, ticket: None };
                 tokio::time::timeout(wait, request.granted()).await.map_err(|_| LeaseError::Exhausted)
             }
         }
@@ -80,8 +110,9 @@ fn view_of(views: &[View], local: IpAddr) -> Option<&View> {
 struct Request<'a> {
     shared: &'a Arc<Shared>,
     view: &'a View,
-    peer: IpAddr,
-    ticket: Option<Arc<Notify>>,
+    expected: Expected,
+    per_peer: usize,
+    ticket: Option<Ticket>,
 }
 
 impl Request<'_> {
@@ -93,33 +124,35 @@ impl Request<'_> {
             };
             match next {
                 Some(next) => tokio::select! {
-                    () = ticket.notified() => {}
+                    () = ticket.called() => {}
                     () = tokio::time::sleep_until(next) => {}
                 },
-                None => ticket.notified().await,
+                None => ticket.called().await,
             }
         }
     }
 
     /// A lease; or a ticket to wait on, and when to try again in any case.
-    fn attempt(&mut self) -> Result<Lease, (Arc<Notify>, Option<Instant>)> {
+    fn attempt(&mut self) -> Result<Lease, (Ticket, Option<Instant>)> {
         let now = Instant::now();
         let state = &mut *self.shared.lock();
         state.table.forget_rests(now);
-        let first = state.table.is_first(self.view.id, self.peer, self.ticket.as_ref());
+        let first = state.table.queues.is_first(self.view.id, self.expected, self.ticket.as_ref());
         if first && let Some(slot) = self.pick(state, now) {
             let (deliver, outcome) = oneshot::channel();
-            let lease = state.table.grant(slot, self.peer, deliver, now);
-            let claim = Claim { shared: self.shared.clone(), slot, peer: self.peer, lease };
+            let lease = state.table.grant(slot, self.expected, deliver, now);
+            let claim = Claim { shared: self.shared.clone(), slot, expected: self.expected, lease };
             return Ok(Lease::shared(outcome, claim, now));
         }
-        let enqueue = || state.table.enqueue(self.view.id, self.peer);
+        let enqueue = || state.table.queues.join(self.view.id, self.expected);
         let ticket = self.ticket.get_or_insert_with(enqueue).clone();
         if !first {
             return Err((ticket, None));
         }
-        let bound: Vec<SlotId> = self.view.slots.iter().copied().filter(|slot| state.bound[*slot]).collect();
-        let room = state.table.make_room(self.view.id, self.peer, &bound, now);
+        // Where the peer may hold only so many, others are free, and of no use.
+        let is_held = |slot: &SlotId| state.bound[*slot] && !state.table.is_free(*slot, self.expected, now);
+        let held: Vec<SlotId> = self.view.slots.iter().copied().filter(is_held).collect();
+        let room = state.table.make_room(self.view.id, self.expected, &held, now);
         for lease in room.revoked {
             // A holder that is gone needs no word.
             let _ = lease.send(Err(LeaseLost::Revoked));
@@ -127,18 +160,23 @@ impl Request<'_> {
         Err((ticket, room.next))
     }
 
-    /// A free port, all being equally likely; `rand::rng` is cryptographically secure.
+    /// A free port, all being equally likely, if the peer may have another; `rand::rng` is cryptographically secure.
     fn pick(&self, state: &State, now: Instant) -> Option<SlotId> {
-        let free = |slot: &SlotId| state.bound[*slot] && state.table.is_free(*slot, self.peer, now);
-        let free: Vec<SlotId> = self.view.slots.iter().copied().filter(free).collect();
-        if free.is_empty() { None } else { Some(free[rand::rng().random_range(..free.len())]) }
+        let free = |slot: &SlotId| state.table.is_free(*slot, self.expected, now);
+        let bound = self.view.slots.iter().copied().filter(|slot| state.bound[*slot]);
+        let (free, held): (Vec<SlotId>, Vec<SlotId>) = bound.partition(free);
+        if free.is_empty() || held.len() >= self.per_peer {
+            None
+        } else {
+            Some(free[rand::rng().random_range(..free.len())])
+        }
     }
 }
 
 impl Drop for Request<'_> {
     fn drop(&mut self) {
         if let Some(ticket) = &self.ticket {
-            self.shared.lock().table.leave(self.view.id, self.peer, ticket);
+            self.shared.lock().table.queues.leave(ticket);
         }
     }
 }

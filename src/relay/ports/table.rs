@@ -1,6 +1,6 @@
 //! Who is expected on which port, and who waits for one. Pure: no sockets, `now` is passed in.
 //!
-//! The life of one (port, peer):
+//! The life of one (port, expected addresses):
 //!
 //! ```text
 //!          grant             connected
@@ -9,15 +9,18 @@
 //!    └──── 5 s ──── resting
 //! ```
 //!
-//! Peers do not compete: each may have every port pending, and waits only for its own.
+//! The addresses expected on one port never overlap, so each connection is for one lease at most. Where each peer is
+//! expected at its own address, peers do not compete: each may have every port pending, and waits only for its own.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::time::Instant;
+
+use super::expected::Expected;
+use super::queue::{Queues, ViewId};
+use crate::config::DataPeer;
 
 /// How long a peer has to connect, as with vsftpd's `accept_timeout`. Clients connect at once after 227, servers at
 /// the transfer command that follows PORT.
@@ -35,23 +38,20 @@ const REVOCABLE_AFTER: Duration = Duration::from_secs(10);
 /// A bound or wanted listening socket, by its index.
 pub(super) type SlotId = usize;
 
-/// A set of slots that leases are made from, by its index. Those who wait for one are served in turn.
-pub(super) type ViewId = usize;
-
 /// The leases, rests and queues of all peers. `D` is what a lease's connection is delivered to.
 #[derive(Debug)]
 pub(super) struct Table<D> {
-    peers: HashMap<IpAddr, Peer<D>>,
+    slots: Vec<Slot<D>>,
+    /// Those who found no free slot.
+    pub(super) queues: Queues,
     /// Every rest, about in the order in which they end, so that old ones can be forgotten.
-    rests: VecDeque<(Instant, IpAddr, SlotId)>,
+    rests: VecDeque<(Instant, SlotId, Expected)>,
     last_lease: u64,
 }
 
+/// Whom one port is kept for. No two of the keys overlap.
 #[derive(Debug)]
-struct Peer<D> {
-    entries: BTreeMap<SlotId, Entry<D>>,
-    queues: BTreeMap<ViewId, VecDeque<Arc<Notify>>>,
-}
+struct Slot<D>(BTreeMap<Expected, Entry<D>>);
 
 #[derive(Debug)]
 enum Entry<D> {
@@ -79,6 +79,37 @@ impl<D> Entry<D> {
     }
 }
 
+impl<D> Slot<D> {
+    /// What keeps these addresses from being expected here; what is over may still be among it.
+    fn overlapping(&self, expected: Expected) -> impl Iterator<Item = (Expected, &Entry<D>)> {
+        expected.overlapping(&self.0)
+    }
+
+    /// The only way in: what is there for any of these addresses goes.
+    fn set(&mut self, expected: Expected, entry: Entry<D>) -> Vec<Entry<D>> {
+        let replaced: Vec<Expected> = self.overlapping(expected).map(|(key, _)| key).collect();
+        let replaced = replaced.iter().filter_map(|key| self.0.remove(key)).collect();
+        self.0.insert(expected, entry);
+        replaced
+    }
+
+    /// Who is expected that a connection from this address is for.
+    fn awaits(&self, from: IpAddr, now: Instant) -> Option<Expected> {
+        let mut candidates = self.overlapping(Expected::new(DataPeer::Exact, from));
+        candidates.find(|(_, entry)| entry.pending_since(now).is_some()).map(|(expected, _)| expected)
+    }
+
+    /// When none of these addresses is expected any more, if nobody connects before.
+    fn free_at(&self, expected: Expected) -> Option<Instant> {
+        self.overlapping(expected).map(|(_, entry)| entry.free_at()).max()
+    }
+
+    /// When the youngest lease for any of these addresses began.
+    fn pending_since(&self, expected: Expected, now: Instant) -> Option<Instant> {
+        self.overlapping(expected).filter_map(|(_, entry)| entry.pending_since(now)).max()
+    }
+}
+
 /// What [`Table::make_room`] did.
 #[derive(Debug)]
 pub(super) struct Room<D> {
@@ -88,130 +119,75 @@ pub(super) struct Room<D> {
     pub(super) next: Option<Instant>,
 }
 
-impl<D> Default for Table<D> {
-    fn default() -> Self {
-        Self { peers: HashMap::new(), rests: VecDeque::new(), last_lease: 0 }
-    }
-}
-
-impl<D> Default for Peer<D> {
-    fn default() -> Self {
-        Self { entries: BTreeMap::new(), queues: BTreeMap::new() }
-    }
-}
-
 impl<D> Table<D> {
-    /// Whether this peer could be given this slot.
-    pub(super) fn is_free(&self, slot: SlotId, peer: IpAddr, now: Instant) -> bool {
-        let entry = self.peers.get(&peer).and_then(|peer| peer.entries.get(&slot));
-        entry.is_none_or(|entry| entry.free_at() <= now)
+    /// Nobody is expected on any of so many slots.
+    pub(super) fn new(slots: usize) -> Self {
+        let slots = std::iter::repeat_with(|| Slot(BTreeMap::new())).take(slots).collect();
+        Self { slots, queues: Queues::default(), rests: VecDeque::new(), last_lease: 0 }
     }
 
-    /// Expects `peer` on `slot`, which [is free](Self::is_free). Returns the number of the lease.
-    pub(super) fn grant(&mut self, slot: SlotId, peer: IpAddr, deliver: D, now: Instant) -> u64 {
-        debug_assert!(self.is_free(slot, peer, now), "slot {slot} granted to {peer} twice");
+    /// Whether these addresses could be expected on this slot: no other lease could take a connection from any of
+    /// them, or could have taken it in the last 5 s.
+    pub(super) fn is_free(&self, slot: SlotId, expected: Expected, now: Instant) -> bool {
+        self.slots[slot].overlapping(expected).all(|(_, entry)| entry.free_at() <= now)
+    }
+
+    /// Expects a connection on `slot`, which [is free](Self::is_free). Returns the number of the lease.
+    pub(super) fn grant(&mut self, slot: SlotId, expected: Expected, deliver: D, now: Instant) -> u64 {
+        debug_assert!(self.is_free(slot, expected, now), "slot {slot} granted to {expected:?} twice");
         self.last_lease += 1;
-        let entry = Entry::Pending { lease: self.last_lease, since: now, deliver };
-        self.peers.entry(peer).or_default().entries.insert(slot, entry);
+        self.slots[slot].set(expected, Entry::Pending { lease: self.last_lease, since: now, deliver });
         self.last_lease
     }
 
-    /// A connection of `peer` has arrived on `slot`: ends the lease that expects it, if there is one.
-    pub(super) fn connected(&mut self, slot: SlotId, peer: IpAddr, now: Instant) -> Option<D> {
-        let entries = &mut self.peers.get_mut(&peer)?.entries;
-        entries.get(&slot)?.pending_since(now)?;
-        let Some(Entry::Pending { deliver, .. }) = entries.remove(&slot) else { return None };
-        self.wake_first(peer);
-        self.forget_if_empty(peer);
+    /// A connection from this address has arrived on `slot`: ends the lease that expects it, if there is one.
+    pub(super) fn connected(&mut self, slot: SlotId, from: IpAddr, now: Instant) -> Option<D> {
+        let expected = self.slots[slot].awaits(from, now)?;
+        let Some(Entry::Pending { deliver, .. }) = self.slots[slot].0.remove(&expected) else { return None };
+        self.queues.call(expected);
         Some(deliver)
     }
 
     /// The holder of a lease has dropped it. Nothing happens if it had ended before.
-    pub(super) fn dropped(&mut self, slot: SlotId, peer: IpAddr, lease: u64, now: Instant) {
+    pub(super) fn dropped(&mut self, slot: SlotId, expected: Expected, lease: u64, now: Instant) {
         self.forget_rests(now);
-        let entry = self.peers.get(&peer).and_then(|peer| peer.entries.get(&slot));
-        if let Some(&Entry::Pending { lease: current, since, .. }) = entry
+        if let Some(&Entry::Pending { lease: current, since, .. }) = self.slots[slot].0.get(&expected)
             && current == lease
         {
-            self.rest(slot, peer, now.min(since + LEASE_TIME) + REST);
-            self.wake_first(peer);
+            self.rest(slot, expected, now.min(since + LEASE_TIME) + REST);
+            self.queues.call(expected);
         }
     }
 
-    fn rest(&mut self, slot: SlotId, peer: IpAddr, until: Instant) -> Option<Entry<D>> {
-        self.rests.push_back((until, peer, slot));
-        self.peers.get_mut(&peer)?.entries.insert(slot, Entry::Resting { until })
+    /// Keeps these addresses off the slot until then; returns what was there for them.
+    fn rest(&mut self, slot: SlotId, expected: Expected, until: Instant) -> Vec<Entry<D>> {
+        self.rests.push_back((until, slot, expected));
+        self.slots[slot].set(expected, Entry::Resting { until })
     }
 
     /// Drops the entries of rests that are over. Every call is paid for by the rests that were entered.
     pub(super) fn forget_rests(&mut self, now: Instant) {
-        while let Some(&(until, peer, slot)) = self.rests.front()
+        while let Some(&(until, slot, expected)) = self.rests.front()
             && until <= now
         {
             self.rests.pop_front();
-            if let Some(entries) = self.peers.get_mut(&peer).map(|peer| &mut peer.entries)
-                && let Some(Entry::Resting { until }) = entries.get(&slot)
+            let entries = &mut self.slots[slot].0;
+            if let Some(Entry::Resting { until }) = entries.get(&expected)
                 && *until <= now
             {
-                entries.remove(&slot);
-                self.forget_if_empty(peer);
+                entries.remove(&expected);
             }
         }
     }
 
-    fn forget_if_empty(&mut self, peer: IpAddr) {
-        if self.peers.get(&peer).is_some_and(|peer| peer.entries.is_empty() && peer.queues.is_empty()) {
-            self.peers.remove(&peer);
-        }
-    }
-}
-
-/// The queues: those who found no free slot.
-impl<D> Table<D> {
-    /// Joins the queue of this peer for this view. The ticket is notified when it is worth trying.
-    pub(super) fn enqueue(&mut self, view: ViewId, peer: IpAddr) -> Arc<Notify> {
-        let ticket = Arc::new(Notify::new());
-        let queue = self.peers.entry(peer).or_default().queues.entry(view).or_default();
-        queue.push_back(ticket.clone());
-        // Room is made for as many as wait: the first must look again.
-        queue[0].notify_one();
-        ticket
-    }
-
-    /// Leaves the queue, served or not.
-    pub(super) fn leave(&mut self, view: ViewId, peer: IpAddr, ticket: &Arc<Notify>) {
-        let Some(queues) = self.peers.get_mut(&peer).map(|peer| &mut peer.queues) else { return };
-        let Some(queue) = queues.get_mut(&view) else { return };
-        queue.retain(|other| !Arc::ptr_eq(other, ticket));
-        match queue.front() {
-            Some(first) => first.notify_one(),
-            None => {
-                queues.remove(&view);
-                self.forget_if_empty(peer);
-            }
-        }
-    }
-
-    /// Whether it is the turn of this ticket; `None` stands for one who has not queued.
-    pub(super) fn is_first(&self, view: ViewId, peer: IpAddr, ticket: Option<&Arc<Notify>>) -> bool {
-        let first = self.peers.get(&peer).and_then(|peer| peer.queues.get(&view)?.front());
-        match (first, ticket) {
-            (Some(first), Some(ticket)) => Arc::ptr_eq(first, ticket),
-            (None, None) => true,
-            (Some(_), None) | (None, Some(_)) => false,
-        }
-    }
-
-    /// For the first in the queue, when none of the view's `slots` is free: takes the oldest leases away from a peer
-    /// that hoards them, as many as are waited for and not about to be free anyway.
-    pub(super) fn make_room(&mut self, view: ViewId, peer: IpAddr, slots: &[SlotId], now: Instant) -> Room<D> {
-        let mut room = Room { revoked: Vec::new(), next: None };
-        let Some(state) = self.peers.get(&peer) else { return room };
-        let mut missing = state.queues.get(&view).map_or(0, VecDeque::len);
+    /// For the first in the queue, when none of the view's `slots` is free: takes the oldest leases away from those
+    /// who hoard them, as many as are waited for and not about to be free anyway. A slot on which several are expected
+    /// is worth it once the youngest of their leases is old enough.
+    pub(super) fn make_room(&mut self, view: ViewId, expected: Expected, slots: &[SlotId], now: Instant) -> Room<D> {
+        let mut missing = self.queues.len(view, expected);
         let mut pending = Vec::new();
         for &slot in slots {
-            let Some(entry) = state.entries.get(&slot) else { continue };
-            match entry.pending_since(now) {
+            match self.slots[slot].pending_since(expected, now) {
                 Some(since) => pending.push((since, slot)),
                 None => missing = missing.saturating_sub(1),
             }
@@ -219,60 +195,78 @@ impl<D> Table<D> {
         pending.sort_unstable();
         let old = pending.iter().take_while(|(since, _)| *since + REVOCABLE_AFTER <= now).count();
         let revoked = old.min(missing);
+        let mut room = Room { revoked: Vec::new(), next: None };
         for &(_, slot) in &pending[..revoked] {
-            if let Some(Entry::Pending { deliver, .. }) = self.rest(slot, peer, now + REST) {
-                room.revoked.push(deliver);
-            }
+            room.revoked.extend(self.revoke(slot, expected, now));
         }
         let revocable = pending.get(revoked).filter(|_| missing > revoked).map(|(since, _)| *since + REVOCABLE_AFTER);
-        let freed = self
-            .peers
-            .get(&peer)
-            .into_iter()
-            .flat_map(|state| slots.iter().filter_map(|slot| state.entries.get(slot)).map(Entry::free_at));
+        let freed = slots.iter().filter_map(|slot| self.slots[*slot].free_at(expected));
         room.next = freed.chain(revocable).filter(|at| *at > now).min();
         room
     }
 
-    /// Something changed for this peer.
-    fn wake_first(&self, peer: IpAddr) {
-        for queue in self.peers.get(&peer).into_iter().flat_map(|peer| peer.queues.values()) {
-            queue.iter().take(1).for_each(|first| first.notify_one());
-        }
+    /// Ends every lease on the slot for any of these addresses.
+    fn revoke(&mut self, slot: SlotId, expected: Expected, now: Instant) -> Vec<D> {
+        let pending = self.slots[slot].overlapping(expected).filter(|(_, entry)| entry.pending_since(now).is_some());
+        let pending: Vec<Expected> = pending.map(|(expected, _)| expected).collect();
+        let ended = pending.into_iter().flat_map(|expected| self.rest(slot, expected, now + REST));
+        let deliver = ended.filter_map(|entry| match entry {
+            Entry::Pending { deliver, .. } => Some(deliver),
+            Entry::Resting { .. } => None,
+        });
+        deliver.collect()
     }
+}
 
-    /// Something changed for everybody.
-    pub(super) fn wake_everyone(&self) {
-        self.peers.keys().for_each(|&peer| self.wake_first(peer));
+#[cfg(test)]
+impl<D> Table<D> {
+    /// What [`Slot::set`] sees to.
+    pub(super) fn is_disjoint(&self) -> bool {
+        self.slots.iter().all(|slot| slot.0.keys().all(|key| slot.overlapping(*key).count() == 1))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::queue::Ticket;
     use super::*;
 
     const VIEW: ViewId = 0;
     const SLOTS: [SlotId; 2] = [0, 1];
 
-    fn peer(n: u8) -> IpAddr {
+    fn ip(n: u8) -> IpAddr {
         [127, 0, 0, n].into()
+    }
+
+    /// Only this peer is expected.
+    fn at(n: u8) -> Expected {
+        Expected::new(DataPeer::Exact, ip(n))
+    }
+
+    /// The network of all of these peers is.
+    fn subnet() -> Expected {
+        Expected::new(DataPeer::Subnet, ip(1))
+    }
+
+    fn anybody() -> Expected {
+        Expected::new(DataPeer::Any, ip(1))
     }
 
     fn secs(s: u64) -> Duration {
         Duration::from_secs(s)
     }
 
-    /// Whether the ticket has been notified since it was last asked.
-    fn woken(ticket: &Notify) -> bool {
+    /// Whether the ticket has been called since it was last asked.
+    fn called(ticket: &Ticket) -> bool {
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-        std::pin::pin!(ticket.notified()).poll(&mut context).is_ready()
+        std::pin::pin!(ticket.called()).poll(&mut context).is_ready()
     }
 
-    /// A table in which `peer(1)` has a lease on each of [`SLOTS`], delivered to their numbers, 1 s apart.
+    /// A table in which `ip(1)` has a lease on each of [`SLOTS`], delivered to their numbers, 1 s apart.
     fn full(now: Instant) -> Table<SlotId> {
-        let mut table = Table::default();
+        let mut table = Table::new(SLOTS.len());
         for slot in SLOTS {
-            table.grant(slot, peer(1), slot, now + secs(slot as u64));
+            table.grant(slot, at(1), slot, now + secs(slot as u64));
         }
         table
     }
@@ -281,125 +275,111 @@ mod tests {
     fn a_connect_ends_the_lease_and_frees_the_port_at_once() {
         let now = Instant::now();
         let mut table = full(now);
-        assert!(!table.is_free(0, peer(1), now));
-        assert_eq!(table.connected(0, peer(1), now + secs(59)), Some(0));
-        assert_eq!(table.connected(0, peer(1), now + secs(59)), None);
-        assert!(table.is_free(0, peer(1), now + secs(59)));
+        assert!(!table.is_free(0, at(1), now));
+        assert_eq!(table.connected(0, ip(1), now + secs(59)), Some(0));
+        assert_eq!(table.connected(0, ip(1), now + secs(59)), None);
+        assert!(table.is_free(0, at(1), now + secs(59)));
     }
 
     #[test]
     fn peers_do_not_compete() {
         let now = Instant::now();
         let mut table = full(now);
-        assert_eq!(table.connected(0, peer(2), now), None);
-        assert!(table.is_free(0, peer(2), now));
-        table.grant(0, peer(2), 7, now);
-        assert_eq!(table.connected(0, peer(2), now), Some(7));
-        assert_eq!(table.connected(0, peer(1), now), Some(0));
+        assert_eq!(table.connected(0, ip(2), now), None);
+        assert!(table.is_free(0, at(2), now));
+        table.grant(0, at(2), 7, now);
+        assert_eq!(table.connected(0, ip(2), now), Some(7));
+        assert_eq!(table.connected(0, ip(1), now), Some(0));
     }
 
     #[test]
     fn rel_26_a_port_freed_unused_rests_for_five_seconds() {
         let now = Instant::now();
-        let mut table = Table::default();
-        let lease = table.grant(0, peer(1), (), now);
-        table.dropped(0, peer(1), lease, now + secs(1));
-        assert_eq!(table.connected(0, peer(1), now + secs(2)), None);
-        assert!(!table.is_free(0, peer(1), now + secs(6) - Duration::from_millis(1)));
-        assert!(table.is_free(0, peer(1), now + secs(6)));
-        assert!(table.is_free(0, peer(2), now + secs(2)), "only for that peer");
+        let mut table = Table::new(SLOTS.len());
+        let lease = table.grant(0, at(1), (), now);
+        table.dropped(0, at(1), lease, now + secs(1));
+        assert_eq!(table.connected(0, ip(1), now + secs(2)), None);
+        assert!(!table.is_free(0, at(1), now + secs(6) - Duration::from_millis(1)));
+        assert!(table.is_free(0, at(1), now + secs(6)));
+        assert!(table.is_free(0, at(2), now + secs(2)), "only for that peer");
     }
 
     #[test]
     fn a_lease_expires_after_a_minute_and_rests_then() {
         let now = Instant::now();
-        let mut table = Table::default();
-        let lease = table.grant(0, peer(1), (), now);
-        assert_eq!(table.connected(0, peer(1), now + secs(60)), None);
-        assert!(!table.is_free(0, peer(1), now + secs(64)));
-        assert!(table.is_free(0, peer(1), now + secs(65)), "even while its holder keeps it");
-        table.dropped(0, peer(1), lease, now + secs(100));
-        assert!(table.is_free(0, peer(1), now + secs(100)), "it has rested already");
+        let mut table = Table::new(SLOTS.len());
+        let lease = table.grant(0, at(1), (), now);
+        assert_eq!(table.connected(0, ip(1), now + secs(60)), None);
+        assert!(!table.is_free(0, at(1), now + secs(64)));
+        assert!(table.is_free(0, at(1), now + secs(65)), "even while its holder keeps it");
+        table.dropped(0, at(1), lease, now + secs(100));
+        assert!(table.is_free(0, at(1), now + secs(100)), "it has rested already");
     }
 
     #[test]
     fn an_ended_lease_does_not_free_its_successor() {
         let now = Instant::now();
-        let mut table = Table::default();
-        let first = table.grant(0, peer(1), 1, now);
-        assert_eq!(table.connected(0, peer(1), now), Some(1));
-        table.grant(0, peer(1), 2, now);
-        table.dropped(0, peer(1), first, now);
-        assert_eq!(table.connected(0, peer(1), now), Some(2));
+        let mut table = Table::new(SLOTS.len());
+        let first = table.grant(0, at(1), 1, now);
+        assert_eq!(table.connected(0, ip(1), now), Some(1));
+        table.grant(0, at(1), 2, now);
+        table.dropped(0, at(1), first, now);
+        assert_eq!(table.connected(0, ip(1), now), Some(2));
     }
 
     #[test]
     fn nothing_is_kept_of_peers_that_are_gone() {
         let now = Instant::now();
-        let mut table = Table::default();
+        let mut table = Table::new(SLOTS.len());
         for n in 0..100 {
-            let lease = table.grant(0, peer(n), (), now);
-            table.dropped(0, peer(n), lease, now);
-            table.grant(1, peer(n), (), now);
-            assert_eq!(table.connected(1, peer(n), now), Some(()));
-            let ticket = table.enqueue(VIEW, peer(n));
-            table.leave(VIEW, peer(n), &ticket);
+            let lease = table.grant(0, at(n), (), now);
+            table.dropped(0, at(n), lease, now);
+            table.grant(1, at(n), (), now);
+            assert_eq!(table.connected(1, ip(n), now), Some(()));
+            let ticket = table.queues.join(VIEW, at(n));
+            table.queues.leave(&ticket);
         }
-        assert_eq!(table.peers.len(), 100);
+        assert_eq!(table.slots[0].0.len(), 100);
         table.forget_rests(now + REST);
-        assert!(table.peers.is_empty() && table.rests.is_empty());
+        assert!(table.slots.iter().all(|slot| slot.0.is_empty()));
+        assert!(table.queues.is_empty() && table.rests.is_empty());
     }
 
     #[test]
     fn forgetting_a_rest_spares_the_lease_that_followed() {
         let now = Instant::now();
-        let mut table = Table::default();
-        let lease = table.grant(0, peer(1), 1, now);
-        table.dropped(0, peer(1), lease, now);
-        table.grant(0, peer(1), 2, now + REST);
+        let mut table = Table::new(SLOTS.len());
+        let lease = table.grant(0, at(1), 1, now);
+        table.dropped(0, at(1), lease, now);
+        table.grant(0, at(1), 2, now + REST);
         table.forget_rests(now + REST);
-        assert_eq!(table.connected(0, peer(1), now + REST), Some(2));
+        assert_eq!(table.connected(0, ip(1), now + REST), Some(2));
     }
 
     #[test]
-    fn the_queue_is_first_in_first_out() {
+    fn a_connect_and_a_drop_call_the_first_in_line() {
         let now = Instant::now();
         let mut table = full(now);
-        assert!(table.is_first(VIEW, peer(1), None));
-        let (a, b) = (table.enqueue(VIEW, peer(1)), table.enqueue(VIEW, peer(1)));
-        assert!(table.is_first(VIEW, peer(1), Some(&a)));
-        assert!(!table.is_first(VIEW, peer(1), Some(&b)) && !table.is_first(VIEW, peer(1), None));
-        assert!(table.is_first(VIEW + 1, peer(1), None), "another view has its own queue");
-        assert!(woken(&a), "to see that two are waiting");
-        table.leave(VIEW, peer(1), &a);
-        assert!(table.is_first(VIEW, peer(1), Some(&b)));
-        assert!(woken(&b));
-    }
-
-    #[test]
-    fn a_connect_and_a_drop_wake_the_first_in_line() {
-        let now = Instant::now();
-        let mut table = full(now);
-        let (a, b) = (table.enqueue(VIEW, peer(1)), table.enqueue(VIEW, peer(1)));
-        woken(&a);
-        table.connected(0, peer(1), now);
-        assert!(woken(&a) && !woken(&b));
-        table.dropped(1, peer(1), 2, now);
-        assert!(woken(&a) && !woken(&b));
+        let (a, b) = (table.queues.join(VIEW, at(1)), table.queues.join(VIEW, at(1)));
+        called(&a);
+        table.connected(0, ip(1), now);
+        assert!(called(&a) && !called(&b));
+        table.dropped(1, at(1), 2, now);
+        assert!(called(&a) && !called(&b));
     }
 
     #[test]
     fn the_oldest_lease_is_revoked_first_and_not_before_ten_seconds() {
         let now = Instant::now();
         let mut table = full(now);
-        table.enqueue(VIEW, peer(1));
-        let room = table.make_room(VIEW, peer(1), &SLOTS, now + secs(9));
+        table.queues.join(VIEW, at(1));
+        let room = table.make_room(VIEW, at(1), &SLOTS, now + secs(9));
         assert_eq!((room.revoked.as_slice(), room.next), (&[][..], Some(now + secs(10))));
-        let room = table.make_room(VIEW, peer(1), &SLOTS, now + secs(12));
+        let room = table.make_room(VIEW, at(1), &SLOTS, now + secs(12));
         assert_eq!((room.revoked.as_slice(), room.next), (&[0][..], Some(now + secs(17))), "one waiter, one port");
-        let room = table.make_room(VIEW, peer(1), &SLOTS, now + secs(13));
+        let room = table.make_room(VIEW, at(1), &SLOTS, now + secs(13));
         assert_eq!((room.revoked.as_slice(), room.next), (&[][..], Some(now + secs(17))));
-        assert!(table.is_free(0, peer(1), now + secs(17)));
+        assert!(table.is_free(0, at(1), now + secs(17)));
     }
 
     #[test]
@@ -407,11 +387,118 @@ mod tests {
         let now = Instant::now();
         let mut table = full(now);
         for _ in 0..3 {
-            table.enqueue(VIEW, peer(1));
+            table.queues.join(VIEW, at(1));
         }
-        let room = table.make_room(VIEW, peer(1), &SLOTS, now + secs(10));
+        let room = table.make_room(VIEW, at(1), &SLOTS, now + secs(10));
         assert_eq!((room.revoked.as_slice(), room.next), (&[0][..], Some(now + secs(11))), "the other is too young");
-        let room = table.make_room(VIEW, peer(1), &SLOTS, now + secs(11));
+        let room = table.make_room(VIEW, at(1), &SLOTS, now + secs(11));
         assert_eq!((room.revoked.as_slice(), room.next), (&[1][..], Some(now + secs(15))));
+    }
+
+    #[test]
+    fn a_subnet_is_expected_as_a_whole() {
+        let now = Instant::now();
+        let mut table = Table::new(SLOTS.len());
+        table.grant(0, subnet(), 1, now);
+        assert!(!table.is_free(0, at(1), now) && !table.is_free(0, at(200), now) && !table.is_free(0, anybody(), now));
+        let other = Expected::new(DataPeer::Exact, [127, 0, 1, 1].into());
+        assert!(table.is_free(0, other, now) && table.is_free(1, subnet(), now));
+        assert_eq!(table.connected(0, [127, 0, 1, 1].into(), now), None);
+        assert_eq!(table.connected(0, ip(200), now), Some(1), "any address of it");
+        assert_eq!(table.connected(0, ip(1), now), None, "once");
+    }
+
+    #[test]
+    fn a_port_for_anybody_is_exclusive_and_rests_for_everybody() {
+        let now = Instant::now();
+        let mut table = Table::new(SLOTS.len());
+        let v6: IpAddr = "2001:db8::1".parse().unwrap();
+        let lease = table.grant(0, anybody(), (), now);
+        for expected in [at(1), subnet(), anybody(), Expected::new(DataPeer::Subnet, v6)] {
+            assert!(!table.is_free(0, expected, now), "{expected:?}");
+        }
+        table.dropped(0, anybody(), lease, now);
+        for expected in [at(1), subnet(), anybody(), Expected::new(DataPeer::Subnet, v6)] {
+            assert!(!table.is_free(0, expected, now + REST - Duration::from_millis(1)), "{expected:?}");
+            assert!(table.is_free(0, expected, now + REST), "{expected:?}");
+        }
+        table.grant(0, anybody(), (), now + REST);
+        assert_eq!(table.connected(0, v6, now + REST), Some(()));
+    }
+
+    #[test]
+    fn nobody_else_is_expected_where_one_address_of_many_is() {
+        let now = Instant::now();
+        let mut table = Table::new(SLOTS.len());
+        let lease = table.grant(0, at(7), 7, now);
+        table.grant(0, at(8), 8, now);
+        assert!(!table.is_free(0, subnet(), now) && !table.is_free(0, anybody(), now));
+        assert_eq!(table.connected(0, ip(8), now), Some(8));
+        table.dropped(0, at(7), lease, now);
+        assert!(!table.is_free(0, subnet(), now) && table.is_free(0, subnet(), now + REST));
+        table.grant(0, subnet(), 9, now + REST);
+        assert!(table.is_disjoint(), "the rest that is over is replaced");
+        assert_eq!(table.connected(0, ip(7), now + REST), Some(9));
+    }
+
+    #[test]
+    fn a_lease_that_expired_unnoticed_does_not_end_the_wider_one_that_followed() {
+        let now = Instant::now();
+        let mut table = Table::new(SLOTS.len());
+        let expired = table.grant(0, at(7), 7, now);
+        table.grant(0, anybody(), 9, now + secs(65));
+        assert!(table.is_disjoint());
+        table.dropped(0, at(7), expired, now + secs(66));
+        assert_eq!(table.connected(0, ip(7), now + secs(66)), Some(9));
+    }
+
+    #[test]
+    fn a_freed_port_calls_all_whose_addresses_it_was_kept_from() {
+        let now = Instant::now();
+        let mut table = Table::new(SLOTS.len());
+        let lease = table.grant(0, subnet(), (), now);
+        let [within, wider] = [at(9), anybody()].map(|expected| table.queues.join(expected_view(expected), expected));
+        let apart = table.queues.join(VIEW, Expected::new(DataPeer::Exact, [127, 0, 1, 1].into()));
+        for ticket in [&within, &wider, &apart] {
+            called(ticket);
+        }
+        table.dropped(0, subnet(), lease, now);
+        assert!(called(&within) && called(&wider) && !called(&apart));
+    }
+
+    /// A view for each, so that none waits for another.
+    fn expected_view(expected: Expected) -> ViewId {
+        if expected == anybody() { VIEW + 1 } else { VIEW }
+    }
+
+    /// To have a port for anybody, all who are expected there must go; the slot with the oldest of them is chosen, and
+    /// not before the youngest lease there is old enough.
+    #[test]
+    fn leases_that_overlap_are_revoked_together() {
+        let now = Instant::now();
+        let mut table = Table::new(SLOTS.len());
+        for (slot, n, at_second) in [(0, 1, 0), (0, 2, 5), (1, 3, 4), (1, 4, 4)] {
+            table.grant(slot, at(n), n, now + secs(at_second));
+        }
+        table.queues.join(VIEW, anybody());
+        let room = table.make_room(VIEW, anybody(), &SLOTS, now + secs(13));
+        assert_eq!((room.revoked.as_slice(), room.next), (&[][..], Some(now + secs(14))));
+        let room = table.make_room(VIEW, anybody(), &SLOTS, now + secs(14));
+        assert_eq!((room.revoked.as_slice(), room.next), (&[3, 4][..], Some(now + secs(19))));
+        assert!(table.is_free(1, anybody(), now + secs(19)) && !table.is_free(0, anybody(), now + secs(19)));
+        assert_eq!(table.connected(0, ip(1), now + secs(19)), Some(1), "the others are spared");
+    }
+
+    #[test]
+    fn a_lease_for_anybody_is_revoked_for_one_address() {
+        let now = Instant::now();
+        let mut table = Table::new(SLOTS.len());
+        for slot in SLOTS {
+            table.grant(slot, anybody(), slot, now + secs(slot as u64));
+        }
+        table.queues.join(VIEW, at(1));
+        let room = table.make_room(VIEW, at(1), &SLOTS, now + secs(10));
+        assert_eq!((room.revoked.as_slice(), room.next), (&[0][..], Some(now + secs(15))));
+        assert!(table.is_free(0, at(1), now + secs(15)));
     }
 }

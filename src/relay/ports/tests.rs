@@ -11,6 +11,8 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use super::*;
 
+mod per_peer;
+
 const NO_WAIT: Duration = Duration::ZERO;
 /// For what must happen: far more than it takes.
 const SOON: Duration = Duration::from_secs(5);
