@@ -16,6 +16,7 @@ mod logins;
 pub mod ports;
 pub mod socket;
 pub mod splice;
+pub mod tls;
 mod upstream;
 mod wire;
 
