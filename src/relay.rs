@@ -32,7 +32,7 @@ use self::splice::Pipes;
 use self::upstream::Connector;
 use crate::addr::PerLeg;
 use crate::config::{Config, DataPorts, LegConfig, Listener};
-use crate::session::Settings;
+use crate::session::{Settings, TlsSettings};
 
 /// What the sessions of a listener share.
 #[derive(Debug)]
@@ -134,6 +134,7 @@ fn settings(listener: &Listener) -> Settings {
     Settings {
         data_mode: listener.data_mode,
         policy: listener.policy,
+        tls: TlsSettings::default(),
         login: listener.timeouts.login,
         control_idle: listener.timeouts.control_idle,
         partial_line: listener.timeouts.partial_line,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use ftp_alg::addr::{Announced, Leg, PerLeg};
 use ftp_alg::nat::DataMode;
 use ftp_alg::nat::policy::Policy;
-use ftp_alg::session::{Action, ChannelId, ChannelReport, End, Event, Notice, Reason, Session, Settings};
+use ftp_alg::session::{Action, ChannelId, ChannelReport, End, Event, Notice, Reason, Session, Settings, TlsSettings};
 
 pub(crate) const CLIENT: &str = "198.51.100.7:40000";
 pub(crate) const SERVER: &str = "172.16.0.20:21";
@@ -39,6 +39,7 @@ pub(crate) fn settings(data_mode: DataMode) -> Settings {
     Settings {
         data_mode,
         policy: Policy::default(),
+        tls: TlsSettings::default(),
         login: LOGIN,
         control_idle: IDLE,
         partial_line: PARTIAL,
@@ -223,7 +224,7 @@ pub(crate) fn announced(id: ChannelId, leg: Leg) -> Announced {
     Announced(SocketAddr::new(ip.parse().unwrap(), port))
 }
 
-/// An action in short form; `None` for bytes without urgency.
+/// An action in short form; `None` for bytes without urgency and for the beginning of plain data.
 pub(crate) fn deed(action: &Action) -> Option<String> {
     Some(match action {
         Action::Write { urgent: false, .. } => return None,
@@ -232,6 +233,14 @@ pub(crate) fn deed(action: &Action) -> Option<String> {
         Action::Bind { id, leg } => format!("bind {} {leg}", id.0),
         Action::Dial { id, leg, target } => format!("dial {} {leg} {}", id.0, target.addr()),
         Action::CloseChannel { id } => format!("close {}", id.0),
+        Action::StartTls { leg } => format!("TLS with {leg}"),
+        Action::StopTls { leg } => format!("no TLS with {leg}"),
+        Action::Reconnect => "reconnect".to_owned(),
+        Action::PassThrough => "pass through".to_owned(),
+        Action::Begin { protect: PerLeg { client: false, server: false }, .. } => return None,
+        Action::Begin { id, protect: PerLeg { client, server } } => {
+            format!("begin {}{}{}", id.0, if *client { " client" } else { "" }, if *server { " server" } else { "" })
+        }
         Action::Transferred(record) => format!("transferred {:?} {:?}", record.verb, record.code),
         Action::Notice(notice) => format!("{notice:?}"),
         Action::Close { why } => format!("end: {why:?}"),

@@ -328,6 +328,10 @@ impl Shell {
                 self.end(id, End::Closed);
             }
             Action::Close { .. } => self.closed = true,
+            Action::Begin { id, .. } => assert!(self.open.contains_key(&id), "{id:?} is over"),
+            Action::StartTls { .. } | Action::StopTls { .. } | Action::Reconnect | Action::PassThrough => {
+                panic!("{action:?} without TLS")
+            }
             Action::Transferred(_) | Action::Notice(_) => {}
         }
     }
