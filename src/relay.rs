@@ -39,7 +39,7 @@ use self::splice::Pipes;
 use self::upstream::Connector;
 use crate::addr::PerLeg;
 use crate::config::{Config, DataPorts, LegConfig, Listener};
-use crate::session::Settings;
+use crate::session::{Settings, TlsSettings};
 
 /// What the sessions of a listener share.
 #[derive(Debug)]
@@ -162,6 +162,7 @@ fn settings(listener: &Listener) -> Settings {
         policy: listener.policy,
         denied: listener.access.denied.clone(),
         line: listener.limits.line,
+        tls: TlsSettings::default(),
         login: listener.timeouts.login,
         control_idle: listener.timeouts.control_idle,
         partial_line: listener.timeouts.partial_line,

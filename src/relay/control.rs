@@ -303,6 +303,10 @@ impl Control {
             }
             Action::Bind { id, leg } => self.order(id, Order::Bind(leg)),
             Action::Dial { id, leg, target } => self.order(id, Order::Dial(leg, target)),
+            Action::Begin { id, protect } => self.begin(id, protect),
+            // `relay::settings` offers no TLS to anybody, so no session asks for it.
+            Action::StartTls { leg } | Action::StopTls { leg } => self.cannot(Reason::TlsFailed(leg)),
+            Action::Reconnect | Action::PassThrough => self.cannot(Reason::ServerUnavailable),
             Action::CloseChannel { id } => self.channels.close(id),
             Action::AskLogin => self.ask_login(),
             Action::LoginAnswered { failed } => self.attempts.answered(failed),
@@ -319,6 +323,19 @@ impl Control {
             Answer::Refused => self.handle(Event::LoginRefused),
             Answer::NotYet => self.login_wait = Some(Box::pin(self.attempts.wait())),
         }
+    }
+
+    /// Plain data flows as soon as both ends are there.
+    fn begin(&mut self, id: ChannelId, protect: PerLeg<bool>) {
+        if protect.client || protect.server {
+            tracing::error!(?protect, "a data connection cannot be protected, and is closed");
+            self.channels.close(id);
+        }
+    }
+
+    fn cannot(&mut self, why: Reason) {
+        tracing::error!(%why, "the session asks for what is not there, and is closed");
+        self.closed = Some(why);
     }
 
     fn order(&mut self, id: ChannelId, order: Order) {

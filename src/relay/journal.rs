@@ -59,6 +59,9 @@ impl Journal {
             Notice::ServerPort(refusal) => {
                 tracing::warn!(%listener, session, %client, %refusal, "the server's passive port is not dialled");
             }
+            Notice::ServerRefuses { asked, code } => {
+                tracing::warn!(%listener, session, %client, asked, code, "the server refuses what every session begins with");
+            }
             Notice::PassiveUnanswered => {
                 tracing::warn!(%listener, session, %client, "the server did not answer PASV or EPSV");
             }

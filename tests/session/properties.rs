@@ -346,6 +346,10 @@ impl Shell {
             }
             Action::Close { .. } => self.closed = true,
             Action::AskLogin => assert!(!std::mem::replace(&mut self.asked, true), "asked twice"),
+            Action::Begin { id, .. } => assert!(self.open.contains_key(&id), "{id:?} is over"),
+            Action::StartTls { .. } | Action::StopTls { .. } | Action::Reconnect | Action::PassThrough => {
+                panic!("{action:?} without TLS")
+            }
             Action::LoginAnswered { .. } | Action::Transferred(_) | Action::Notice(_) => {}
         }
     }
