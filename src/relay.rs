@@ -10,6 +10,7 @@ mod channel;
 mod control;
 pub mod copy;
 pub(crate) mod descriptors;
+mod encryption;
 mod journal;
 mod listener;
 mod logins;
@@ -32,6 +33,7 @@ use tokio_util::task::TaskTracker;
 
 use self::admission::Admission;
 use self::descriptors::{Plan, TooFewDescriptors};
+use self::encryption::{Encryption, EncryptionError};
 use self::listener::{ListenError, Refusals};
 use self::logins::Logins;
 use self::ports::{BindError, PortPool, PortRegistry};
@@ -39,7 +41,7 @@ use self::splice::Pipes;
 use self::upstream::Connector;
 use crate::addr::PerLeg;
 use crate::config::{Config, DataPorts, LegConfig, Listener};
-use crate::session::{Settings, TlsSettings};
+use crate::session::Settings;
 
 /// What the sessions of a listener share.
 #[derive(Debug)]
@@ -50,6 +52,7 @@ struct Shared {
     upstream: Connector,
     admission: Arc<Admission>,
     logins: Arc<Logins>,
+    encryption: Encryption,
     process: Process,
 }
 
@@ -75,9 +78,10 @@ impl Shared {
         ports: PerLeg<PortPool>,
         sessions: u32,
         process: Process,
-    ) -> Arc<Self> {
+    ) -> Result<Arc<Self>, EncryptionError> {
         let limits = &listener.limits;
-        Arc::new(Self {
+        Ok(Arc::new(Self {
+            encryption: Encryption::load(listener)?,
             admission: Admission::new(sessions, limits.sessions_per_address.map(NonZeroU32::get)),
             logins: Logins::new(&listener.name, limits.login_failures.get()),
             settings: Arc::new(settings(listener)),
@@ -85,7 +89,7 @@ impl Shared {
             config: listener.clone(),
             ports,
             process,
-        })
+        }))
     }
 }
 
@@ -101,6 +105,9 @@ pub enum StartError {
     /// The configuration needs more open files than the process may have.
     #[error(transparent)]
     Descriptors(#[from] TooFewDescriptors),
+    /// Certificates, or those who vouch for the server, cannot be used.
+    #[error(transparent)]
+    Encryption(#[from] EncryptionError),
 }
 
 /// A proxy with every address bound, which serves until it is told to stop.
@@ -130,9 +137,11 @@ impl Proxy {
             let pool = |leg: &LegConfig| registry.pool(&local, &leg.data_ports).admitting(leg.data_peer);
             let pending = listener.limits.pending_ports_per_address;
             let ports = PerLeg { client: pool(&listener.client).at_most(pending), server: pool(&listener.server) };
-            let shared = Shared::new(listener, &config, ports, sessions, process.clone());
+            let shared = Shared::new(listener, &config, ports, sessions, process.clone())?;
             bound.push((listener::bind(&shared)?, shared));
         }
+        let certificates = bound.iter().filter_map(|(_, shared)| shared.encryption.client.clone()).collect();
+        tokio::spawn(tls::refresh(certificates));
         // Only now that everything is bound is anybody served.
         for (listeners, shared) in bound {
             for (listener, at) in listeners.into_iter().zip(&shared.config.bind) {
@@ -162,7 +171,7 @@ fn settings(listener: &Listener) -> Settings {
         policy: listener.policy,
         denied: listener.access.denied.clone(),
         line: listener.limits.line,
-        tls: TlsSettings::default(),
+        tls: encryption::settings(&listener.tls),
         login: listener.timeouts.login,
         control_idle: listener.timeouts.control_idle,
         partial_line: listener.timeouts.partial_line,

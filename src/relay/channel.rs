@@ -12,7 +12,9 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::control::Endpoints;
+use super::copy::secured::copy_secured;
 use super::copy::{CopyEnd, Flushed, Moved, copy_counted};
+use super::encryption::{self, Keys};
 use super::ports::{Lease, LeaseError, LeaseLost};
 use super::socket;
 use super::{Shared, finished};
@@ -26,6 +28,8 @@ use crate::session::{ChannelId, ChannelReport, End, Event, Lack};
 pub(super) enum Order {
     Bind(Leg),
     Dial(Leg, DialTarget),
+    /// The transfer begins, encrypted where there are keys.
+    Begin(Keys),
 }
 
 /// What a channel tells its session.
@@ -90,6 +94,7 @@ fn new(
         events,
         steps: PerLeg::default(),
         targets: PerLeg::default(),
+        begun: None,
         streams: PerLeg::default(),
         report: ChannelReport { end: End::Closed, up: 0, down: 0 },
     };
@@ -114,6 +119,8 @@ struct Channel {
     /// Where an end will be dialled once the other end has its peer.
     targets: PerLeg<Option<DialTarget>>,
     streams: PerLeg<Option<TcpStream>>,
+    /// The transfer has begun.
+    begun: Option<Keys>,
     /// What the session is told at the end.
     report: ChannelReport,
 }

@@ -1,5 +1,7 @@
 //! One task per session: pump bytes between two sockets and the [`Session`], and carry out its actions.
 
+mod switch;
+
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::pin::{Pin, pin};
@@ -10,6 +12,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::admission::Place;
 use super::channel::{self, ChannelEvent, Order};
+use super::encryption::Keys;
 use super::journal::Journal;
 use super::logins::{Answer, Attempts};
 use super::upstream::Connected;
@@ -152,6 +155,8 @@ impl Control {
             client_at,
             server: None,
             channels: Channels::default(),
+            keys: Keys::default(),
+            reconnects: false,
             closed: None,
         }))
     }
@@ -167,6 +172,9 @@ impl Control {
             if let Some(why) = self.closed {
                 break why;
             }
+            if std::mem::take(&mut self.reconnects) {
+                connecting = Some(Box::pin(shared.upstream.connect()));
+            }
             let deadline = self.session.poll_timeout();
             if let Some(at) = deadline
                 && sleep.deadline() != at.into()
@@ -177,6 +185,8 @@ impl Control {
             let has_room = self.has_room(Leg::Client);
             let read_client = self.session.wants_bytes(Leg::Client) && has_room && self.has_room(Leg::Server);
             let read_server = self.session.wants_bytes(Leg::Server) && has_room;
+            let read_client = read_client || self.client.is_handshaking();
+            let read_server = read_server || self.server.as_ref().is_some_and(|(wire, _)| wire.is_handshaking());
             let woken = tokio::select! {
                 ready = self.client.ready(read_client) => Woken::Leg(Leg::Client, ready, read_client),
                 ready = ready_if_there(self.server.as_mut(), read_server) => Woken::Leg(Leg::Server, ready, read_server),
@@ -258,6 +268,8 @@ impl Control {
         let mut buffer = [0; READ_SIZE];
         // What a peer said before it reset the connection is still its word.
         let received = if read { wire.read(&mut buffer) } else { Received::Nothing };
+        // Comes before what the peer has sent behind it.
+        self.handshake(leg);
         match received {
             Received::Bytes { count, urgent } => {
                 self.handle(Event::Bytes { leg, data: &buffer[..count], urgent });
@@ -304,9 +316,11 @@ impl Control {
             Action::Bind { id, leg } => self.order(id, Order::Bind(leg)),
             Action::Dial { id, leg, target } => self.order(id, Order::Dial(leg, target)),
             Action::Begin { id, protect } => self.begin(id, protect),
-            // `relay::settings` offers no TLS to anybody, so no session asks for it.
-            Action::StartTls { leg } | Action::StopTls { leg } => self.cannot(Reason::TlsFailed(leg)),
-            Action::Reconnect | Action::PassThrough => self.cannot(Reason::ServerUnavailable),
+            Action::StartTls { leg } => self.start_tls(leg),
+            Action::StopTls { leg } => self.stop_tls(leg),
+            Action::Reconnect => self.leave_server(),
+            // The session hands bytes on unread; there is nothing to do differently.
+            Action::PassThrough => {}
             Action::CloseChannel { id } => self.channels.close(id),
             Action::AskLogin => self.ask_login(),
             Action::LoginAnswered { failed } => self.attempts.answered(failed),
@@ -323,19 +337,6 @@ impl Control {
             Answer::Refused => self.handle(Event::LoginRefused),
             Answer::NotYet => self.login_wait = Some(Box::pin(self.attempts.wait())),
         }
-    }
-
-    /// Plain data flows as soon as both ends are there.
-    fn begin(&mut self, id: ChannelId, protect: PerLeg<bool>) {
-        if protect.client || protect.server {
-            tracing::error!(?protect, "a data connection cannot be protected, and is closed");
-            self.channels.close(id);
-        }
-    }
-
-    fn cannot(&mut self, why: Reason) {
-        tracing::error!(%why, "the session asks for what is not there, and is closed");
-        self.closed = Some(why);
     }
 
     fn order(&mut self, id: ChannelId, order: Order) {
