@@ -5,6 +5,8 @@
 //! addresses: everything here runs in parallel.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+#[path = "../peers/mod.rs"]
+mod peers;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -12,6 +14,7 @@ mod active;
 mod control;
 mod data_mode;
 mod ending;
+mod endurance;
 mod hold;
 mod hostile;
 mod interruption;
