@@ -36,6 +36,13 @@ pub(crate) struct Scene<'a> {
 
 impl<'a> Scene<'a> {
     pub(crate) fn new(net: &'a Net, ports: u16) -> Result<Self> {
+        // The machines share one kernel, and so its limit on the memory of all TCP sockets (tcp_mem), beyond which it
+        // resets what has been closed. What the server's take is not of interest.
+        net.write_sysctl(Host::Server, "net/ipv4/tcp_wmem", "4096 16384 131072")?;
+        // Without room for it, a closed connection is forgotten at once, and answers what still comes by a reset.
+        for host in [Host::Client, Host::Middlebox, Host::Server] {
+            net.write_sysctl(host, "net/ipv4/tcp_max_tw_buckets", "131072")?;
+        }
         let mut sink = Worker::start(net, Host::Server, &words(&["sink", &format!("{SERVER}:21")]))?;
         sink.next().context("the server")?;
         let proxy = Program::start(net, "warn", &[(21, ports)])?;
@@ -87,10 +94,6 @@ impl<'a> Scene<'a> {
 
 /// `sessions` at a time come and go for so long.
 pub(crate) fn soak(net: &Net, minutes: f64, sessions: usize) -> Result<()> {
-    // Without room for it, a closed connection is forgotten at once, and answers what still comes by a reset.
-    for host in [Host::Client, Host::Middlebox, Host::Server] {
-        net.write_sysctl(host, "net/ipv4/tcp_max_tw_buckets", "131072")?;
-    }
     let mut scene = Scene::new(net, PORTS)?;
     let (to, seconds) = (Scene::addr(), minutes * 60.0);
     let mut load = scene.load(&["churn", &to, &sessions.to_string(), &seconds.to_string()])?;
@@ -167,9 +170,6 @@ fn print_tally(tally: &Figures) {
 
 /// `clients` ask for a large file and do not read it, for so long.
 pub(crate) fn stalled(net: &Net, clients: usize, seconds: u64) -> Result<()> {
-    // The machines share one kernel, and so its limit on the memory of all TCP sockets (tcp_mem); what the server's
-    // takes is not of interest.
-    net.write_sysctl(Host::Server, "net/ipv4/tcp_wmem", "4096 16384 131072")?;
     let mut scene = Scene::new(net, 100)?;
     let to = Scene::addr();
     let mut load = scene.load(&["stalled", &to, &clients.to_string()])?;
