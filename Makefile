@@ -1,7 +1,7 @@
 # `make help` lists the targets.
 CARGO ?= cargo
 
-.PHONY: help demo test lint
+.PHONY: help demo test lint bench soak
 help: ## what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
 
@@ -17,3 +17,14 @@ lint: ## formatting, clippy and documentation, warnings denied
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items
+
+bench: ## ftp-alg beside the direct path and the kernel's FTP helper; ARGS="--quick" or "--rounds 9"; Debian and root
+	tests/setup.sh
+	$(CARGO) bench --bench compare -- $(ARGS)
+
+MINUTES ?= 10
+soak: ## 2,000 sessions that come and go for MINUTES=10, clients that do not read, 10,000 idle sessions; Debian and root
+	tests/setup.sh
+	$(CARGO) bench --bench compare -- soak --minutes $(MINUTES)
+	$(CARGO) bench --bench compare -- stalled
+	$(CARGO) bench --bench compare -- scale

@@ -5,6 +5,11 @@
 //! the connections are closed in good order. Whatever else happens (a reset, an idle timeout, the future being
 //! dropped) resets both connections, so that a transfer that was cut never looks complete to either peer.
 //!
+//! With one exception: what a peer had finished before it failed stays finished. A server forgets a connection that it
+//! has closed (Linux after 60 s in FIN-WAIT-2) and answers our next keep-alive probe by a reset, while a slow client still
+//! has megabytes to get from our socket. FTP moves bytes one way; once they and FIN have been handed on, and none came
+//! the other way, nothing that happens to the sender or to the waiting for the receiver's FIN takes them back.
+//!
 //! The bytes go through a buffer or, where that pays, through a pipe ([`splice`](super::splice)). Nothing else depends
 //! on which.
 
@@ -14,10 +19,11 @@ pub mod secured;
 use std::io;
 use std::net::Shutdown;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -26,7 +32,7 @@ use tokio::time::Instant;
 use self::mover::{Choice, Filled, Mover};
 use super::socket;
 use super::splice::Pipes;
-use crate::addr::Leg;
+use crate::addr::{Leg, PerLeg};
 
 /// All bytes from the other leg, and our FIN after them, have been handed to this leg's socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,30 +116,69 @@ async fn run(
     }
     let activity = Activity::new();
     let progress = Mutex::new(progress);
-    let (up, down) = (&moved.up, &moved.down);
-    let up = Direction { from: client, to: server, to_leg: Leg::Server, pipes, moved: up, activity: &activity };
-    let down = Direction { from: server, to: client, to_leg: Leg::Client, pipes, moved: down, activity: &activity };
+    let done = PerLeg { client: AtomicBool::new(false), server: AtomicBool::new(false) };
+    let direction = |from, to, to_leg: Leg, moved| Direction {
+        from,
+        to,
+        to_leg,
+        pipes,
+        moved,
+        done: &done[to_leg],
+        activity: &activity,
+    };
+    let up = direction(client, server, Leg::Server, &moved.up);
+    let down = direction(server, client, Leg::Client, &moved.down);
     let both = async { tokio::try_join!(up.run(&progress), down.run(&progress)) };
-    tokio::select! {
+    let outcome = tokio::select! {
         // In this order: bytes that arrived before a reset are passed on and counted. An error is reported once
         // per socket, after which it reads as an end of file; so the first one ends everything.
         biased;
-        done = both => done.map_err(CopyEnd::Reset)?,
-        leg = failure(client, server) => return Err(CopyEnd::Reset(leg)),
-        () = activity.idle_for(idle) => return Err(CopyEnd::Idle),
+        done = both => done.map(|_| ()).map_err(CopyEnd::Reset),
+        leg = failure(client, server, &done) => Err(CopyEnd::Reset(leg)),
+        () = activity.idle_for(idle) => Err(CopyEnd::Idle),
     };
+    settle(outcome, moved, &done)?;
     socket::end_well(client).map_err(|_| CopyEnd::Reset(Leg::Client))?;
     socket::end_well(server).map_err(|_| CopyEnd::Reset(Leg::Server))
 }
 
-/// Sees a connection fail of which nobody reads at the moment: its direction is done, or blocked by the other leg.
-/// Leaves the error in the socket.
-async fn failure(client: &TcpStream, server: &TcpStream) -> Leg {
-    // Either way `ready` ends, the connection is of no more use.
-    tokio::select! {
-        _ = client.ready(Interest::ERROR) => Leg::Client,
-        _ = server.ready(Interest::ERROR) => Leg::Server,
+/// Whether what has ended so has ended well after all. `done`: the legs that have been handed everything.
+fn settle(outcome: Result<(), CopyEnd>, moved: &Moved, done: &PerLeg<AtomicBool>) -> Result<(), CopyEnd> {
+    let has_all = |leg: Leg| {
+        let from_it = if leg == Leg::Client { moved.up() } else { moved.down() };
+        done[leg].load(Relaxed) && from_it == 0
+    };
+    match outcome {
+        Err(CopyEnd::Reset(leg)) if has_all(leg.other()) => Ok(()),
+        Err(CopyEnd::Idle) if has_all(Leg::Client) || has_all(Leg::Server) => Ok(()),
+        outcome => outcome,
     }
+}
+
+/// Sees a connection fail of which nobody reads at the moment: its direction is done, or blocked by the other leg.
+async fn failure(client: &TcpStream, server: &TcpStream, done: &PerLeg<AtomicBool>) -> Leg {
+    let mut watched = PerLeg { client: true, server: true };
+    loop {
+        // Either way `ready` ends, the connection is of no more use.
+        let (leg, stream) = tokio::select! {
+            _ = client.ready(Interest::ERROR), if watched.client => (Leg::Client, client),
+            _ = server.ready(Interest::ERROR), if watched.server => (Leg::Server, server),
+            else => std::future::pending().await,
+        };
+        let has_more = !done[leg.other()].load(Relaxed) && had_finished(stream);
+        if !has_more {
+            return leg;
+        }
+        // It ends when that has been read.
+        watched[leg] = false;
+    }
+}
+
+/// Whether the peer of a connection that has failed had sent FIN before: Linux says EPIPE then (`tcp_reset`), and
+/// otherwise ECONNRESET. All that it sent is in our socket, and still to be read there; writing to it fails.
+fn had_finished(failed: &TcpStream) -> bool {
+    let error = SockRef::from(failed).take_error().ok().flatten();
+    error.is_some_and(|error| error.raw_os_error() == Some(Errno::EPIPE as i32))
 }
 
 /// One direction of a copy.
@@ -143,6 +188,7 @@ struct Direction<'a> {
     to_leg: Leg,
     pipes: &'a Pipes,
     moved: &'a AtomicU64,
+    done: &'a AtomicBool,
     activity: &'a Activity,
 }
 
@@ -152,6 +198,7 @@ impl Direction<'_> {
         self.pass_bytes().await?;
         // Shutting down: the FIN goes out behind what was written.
         SockRef::from(self.to).shutdown(Shutdown::Write).map_err(|_| self.to_leg)?;
+        self.done.store(true, Relaxed);
         progress.lock().unwrap_or_else(PoisonError::into_inner)(Flushed(self.to_leg));
         Ok(())
     }

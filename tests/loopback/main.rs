@@ -5,6 +5,8 @@
 //! addresses: everything here runs in parallel.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+#[path = "../peers/mod.rs"]
+mod peers;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -14,6 +16,7 @@ mod crowd;
 mod data_mode;
 mod data_peer;
 mod ending;
+mod endurance;
 mod hold;
 mod hostile;
 mod interruption;

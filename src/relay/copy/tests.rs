@@ -36,7 +36,10 @@ over_every_path! {
     rel_01_a_receiver_that_resets_after_n_bytes_is_a_reset_at_the_sender,
     rel_01_a_receiver_that_resets_amid_the_stream_is_a_reset_at_the_sender,
     rel_01_a_reset_is_noticed_while_the_other_side_does_not_read,
-    rel_01_a_reset_after_fin_is_noticed,
+    rel_04_a_reset_after_fin_takes_nothing_back,
+    rel_04_a_reset_after_fin_takes_nothing_back_that_waits_in_our_socket,
+    rel_04_waiting_for_fin_takes_nothing_back,
+    rel_01_a_reset_after_fin_is_one_where_bytes_go_both_ways,
     rel_04_a_slow_reader_gets_every_byte,
     rel_04_a_reader_that_starts_after_the_end_of_the_copy_gets_every_byte,
     rel_05_half_close_keeps_the_other_direction,
@@ -177,14 +180,17 @@ async fn rel_01_a_receiver_that_resets_amid_the_stream_is_a_reset_at_the_sender(
 }
 
 /// Sends without end, until the copy has taken nothing for a while.
-async fn fill(sender: &TcpStream, moved: &Moved) {
+async fn fill(sender: &TcpStream, moved: &Moved) -> usize {
     let chunk = vec![0; BUFFER];
-    let mut last = u64::MAX;
+    let (mut sent, mut last) = (0, u64::MAX);
     while last != moved.up() + moved.down() {
         last = moved.up() + moved.down();
-        while sender.try_write(&chunk).is_ok() {}
+        while let Ok(n) = sender.try_write(&chunk) {
+            sent += n;
+        }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    sent
 }
 
 async fn rel_01_a_reset_is_noticed_while_the_other_side_does_not_read(when: When) {
@@ -192,24 +198,92 @@ async fn rel_01_a_reset_is_noticed_while_the_other_side_does_not_read(when: When
         let setup = Setup::new(when, NEVER).await;
         let moved = setup.moved.clone();
         let (sender, mut stalled, copy) = setup.peers(leg);
-        fill(&sender, &moved).await;
+        let _sent = fill(&sender, &moved).await;
         reset(sender);
         assert_eq!(soon("the end", copy).await.unwrap().end, CopyEnd::Reset(leg));
         assert_reset(&mut stalled).await;
     }
 }
 
-async fn rel_01_a_reset_after_fin_is_noticed(when: When) {
+/// More than the peer's buffers hold, and less than ours.
+const TAIL: usize = 400_000;
+
+/// Reads to FIN.
+async fn all(stream: &mut TcpStream) -> io::Result<usize> {
+    let mut received = Vec::new();
+    soon("the end of the stream", stream.read_to_end(&mut received)).await
+}
+
+/// As a server that has closed long ago, asked by a keep-alive probe.
+async fn rel_04_a_reset_after_fin_takes_nothing_back(when: When) {
     for leg in [Leg::Client, Leg::Server] {
-        let (mut first, mut second, copy) = Setup::new(when, NEVER).await.peers(leg);
+        let setup = Setup::new(when, NEVER).await;
+        let mut flushed = setup.flushed;
+        let (mut first, mut second) = match leg {
+            Leg::Client => (setup.client, setup.server),
+            Leg::Server => (setup.server, setup.client),
+        };
+        first.write_all(&[7; TAIL]).await.unwrap();
         first.shutdown().await.unwrap();
-        assert_eq!(soon("FIN", second.read(&mut [0; 1])).await.unwrap(), 0);
+        assert_eq!(soon("the flush", flushed.recv()).await, Some(Flushed(leg.other())));
         reset(first);
-        assert_eq!(soon("the end", copy).await.unwrap().end, CopyEnd::Reset(leg));
-        // Its FIN has arrived; the reset shows when it writes.
-        let write = async { while second.write_all(b"x").await.is_ok() {} };
-        soon("a failed write", write).await;
+        let copied = soon("the end", setup.copy).await.unwrap();
+        assert_eq!((copied.end, copied.up + copied.down), (CopyEnd::Complete, TAIL as u64));
+        assert_eq!(all(&mut second).await.unwrap(), TAIL);
     }
+}
+
+/// The sender is gone before the receiver's socket has room for all that it sent.
+async fn rel_04_a_reset_after_fin_takes_nothing_back_that_waits_in_our_socket(when: When) {
+    let Setup { mut client, mut server, copy, moved, mut flushed, .. } = Setup::new(when, NEVER).await;
+    let sent = fill(&server, &moved).await;
+    server.shutdown().await.unwrap();
+    let mut received = 0;
+    while !has_given_everything(&server) {
+        received += soon("data", client.read(&mut [0; 4096])).await.unwrap();
+    }
+    assert!(flushed.try_recv().is_err(), "nothing is left in our socket");
+    reset(server);
+    // Whoever looks at errors only has seen it by then.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(received + all(&mut client).await.unwrap(), sent);
+    drop(client);
+    let copied = soon("the end", copy).await.unwrap();
+    assert_eq!(copied, Copied { up: 0, down: sent as u64, end: CopyEnd::Complete });
+}
+
+/// Whether the peer's kernel has all bytes and FIN: FIN-WAIT-2.
+fn has_given_everything(stream: &TcpStream) -> bool {
+    let port = format!(":{:04X}", stream.local_addr().unwrap().port());
+    let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
+    table.lines().any(|line| {
+        let mut fields = line.split_whitespace().skip(1);
+        let is_ours = fields.next().is_some_and(|local| local.ends_with(&port));
+        is_ours && fields.nth(1) == Some("05")
+    })
+}
+
+/// A client that is slower than `timeouts.data_idle` with what our socket holds for it.
+async fn rel_04_waiting_for_fin_takes_nothing_back(when: When) {
+    let Setup { mut client, mut server, copy, mut flushed, .. } = Setup::new(when, Duration::from_secs(300)).await;
+    server.write_all(&[7; TAIL]).await.unwrap();
+    server.shutdown().await.unwrap();
+    assert_eq!(soon("the flush", flushed.recv()).await, Some(Flushed(Leg::Client)));
+    skip(301).await;
+    assert_eq!(soon("the end", copy).await.unwrap().end, CopyEnd::Complete);
+    assert_eq!(all(&mut client).await.unwrap(), TAIL);
+}
+
+async fn rel_01_a_reset_after_fin_is_one_where_bytes_go_both_ways(when: When) {
+    let Setup { mut client, mut server, copy, .. } = Setup::new(when, NEVER).await;
+    client.write_all(b"up").await.unwrap();
+    soon("data", server.read_exact(&mut [0; 2])).await.unwrap();
+    server.shutdown().await.unwrap();
+    assert_eq!(soon("FIN", client.read(&mut [0; 1])).await.unwrap(), 0);
+    reset(server);
+    assert_eq!(soon("the end", copy).await.unwrap().end, CopyEnd::Reset(Leg::Server));
+    let write = async { while client.write_all(b"x").await.is_ok() {} };
+    soon("a failed write", write).await;
 }
 
 async fn rel_04_a_slow_reader_gets_every_byte(when: When) {
@@ -320,7 +394,7 @@ async fn rel_19_silence_resets_both(when: When) {
 
 async fn rel_19_a_peer_that_does_not_read_is_idle(when: When) {
     let Setup { mut client, server, copy, moved, .. } = Setup::new(when, Duration::from_secs(300)).await;
-    fill(&server, &moved).await;
+    let _sent = fill(&server, &moved).await;
     skip(290).await;
     assert!(!copy.is_finished());
     skip(10).await;
