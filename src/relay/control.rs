@@ -55,6 +55,9 @@ struct Control {
     attempts: Attempts,
     /// A login that must wait, until it is worth asking again. Boxed, like everything that an idle session does without.
     login_wait: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    keys: Keys,
+    /// A fresh connection to the server is due.
+    reconnects: bool,
     closed: Option<Reason>,
     _place: Place,
 }

@@ -95,11 +95,7 @@ pub(super) async fn towards_client(
 }
 
 /// Our end of a data connection to the server.
-pub(super) async fn towards_server(
-    stream: TcpStream,
-    keys: Option<&ServerLegTls>,
-    limit: Duration,
-) -> io::Result<End> {
+pub(super) async fn towards_server(stream: TcpStream, keys: Option<&ServerLegTls>, limit: Duration) -> io::Result<End> {
     let Some(keys) = keys else { return Ok(End::plain(stream)) };
     let connector = TlsConnector::from(keys.data_config().map_err(io::Error::other)?);
     let name: ServerName<'static> = keys.name().clone();

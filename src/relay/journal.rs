@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use crate::addr::Leg;
 use crate::session::{Notice, Reason, TransferRecord};
 
 use super::upstream::Connector;
@@ -71,6 +72,14 @@ impl Journal {
     pub(super) fn upstream_failed(&self, upstream: &Connector, error: &io::Error) {
         let (listener, session, client) = (&self.listener, self.session, self.client);
         tracing::warn!(%listener, session, %client, %upstream, %error, "cannot reach the FTP server");
+    }
+
+    pub(super) fn no_tls(&self, leg: Leg, error: &io::Error) {
+        let (listener, session, client) = (&self.listener, self.session, self.client);
+        match leg {
+            Leg::Client => tracing::info!(%listener, session, %client, %error, "the client's TLS handshake failed"),
+            Leg::Server => tracing::warn!(%listener, session, %client, %error, "the server's TLS handshake failed"),
+        }
     }
 
     pub(super) fn close(&self, user: Option<&[u8]>, why: Reason) {

@@ -18,8 +18,8 @@ use tokio_rustls::TlsStream;
 use tokio_util::either::Either;
 
 use super::mover::BUFFER;
-use super::{Activity, CopyEnd, Flushed, Moved, failure};
-use crate::addr::Leg;
+use super::{Activity, CopyEnd, Flushed, Moved, failure, settle};
+use crate::addr::{Leg, PerLeg};
 use crate::relay::socket;
 
 /// A data connection that can be watched and closed apart from the TLS within it.
@@ -144,29 +144,30 @@ async fn run(
     let activity = Activity::new();
     let progress = Mutex::new(progress);
     let (client_socket, server_socket) = (client.socket.clone(), server.socket.clone());
-    let (up_done, down_done) = (AtomicBool::new(false), AtomicBool::new(false));
+    let done = PerLeg { client: AtomicBool::new(false), server: AtomicBool::new(false) };
     let (lenient_client, lenient_server) = (client.lenient, server.lenient);
     let (from_client, to_client) = split(client.io);
     let (from_server, to_server) = split(server.io);
-    let direction = |to_leg, moved, done, other_done, lenient| Direction {
+    let direction = |to_leg: Leg, moved, lenient| Direction {
         to_leg,
         moved,
-        done,
-        other_done,
+        done: &done[to_leg],
+        other_done: &done[to_leg.other()],
         lenient,
         activity: &activity,
     };
-    let up = direction(Leg::Server, &moved.up, &up_done, &down_done, lenient_client);
-    let down = direction(Leg::Client, &moved.down, &down_done, &up_done, lenient_server);
+    let up = direction(Leg::Server, &moved.up, lenient_client);
+    let down = direction(Leg::Client, &moved.down, lenient_server);
     let both = async {
         tokio::try_join!(up.run(from_client, to_server, &progress), down.run(from_server, to_client, &progress))
     };
-    tokio::select! {
+    let outcome = tokio::select! {
         biased;
-        done = both => done.map_err(CopyEnd::Reset)?,
-        leg = failure(&client_socket.0, &server_socket.0) => return Err(CopyEnd::Reset(leg)),
-        () = activity.idle_for(idle) => return Err(CopyEnd::Idle),
+        done = both => done.map(|_| ()).map_err(CopyEnd::Reset),
+        leg = failure(&client_socket.0, &server_socket.0, &done) => Err(CopyEnd::Reset(leg)),
+        () = activity.idle_for(idle) => Err(CopyEnd::Idle),
     };
+    settle(outcome, moved, &done)?;
     socket::end_well(&client_socket.0).map_err(|_| CopyEnd::Reset(Leg::Client))?;
     socket::end_well(&server_socket.0).map_err(|_| CopyEnd::Reset(Leg::Server))
 }
