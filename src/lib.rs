@@ -43,6 +43,7 @@
 //! * One client takes everything: sessions are counted by address in `relay::admission`, descriptors before anything is
 //!   served in `relay::descriptors`.
 //! * Somebody guesses passwords, and the server bans us for it: `relay::logins`.
+//! * TLS that ends early, or that somebody else goes on with: see [`relay::tls`].
 //! * Text that looks like a reply, a web page that looks like a command: see [`session`] and [`ftp`].
 //! * A cut transfer that looks complete: every data socket resets unless it ended well, see [`relay::copy`], and no
 //!   success is passed on before the data, see [`session`].

@@ -263,6 +263,7 @@ fn ports_to_pass_through_that_are_something_else_already() {
         "client.passthrough_ports: includes 20020, which is in `20000-20020` of listener `ftp`, line 7; choose ports of \
          their own for the two: these are the server's, the others are ours"
     );
+    assert_starts(&ports("19990-20000"), "client.passthrough_ports: includes 20000, which is in `20000-20020`");
     assert_starts(
         &ports("2000-2121"),
         "client.passthrough_ports: includes 2121, the control port `192.0.2.1:2121` of listener `ftp`, line 3; \

@@ -29,7 +29,7 @@ use rustls::crypto::{CryptoProvider, ring};
 
 pub use certificate::{Facts, inspect};
 pub use client_leg::{ClientLegTls, TlsServer};
-pub use error::{LoadError, Wrong};
+pub use error::LoadError;
 pub use refresh::refresh;
 pub use server_leg::{ServerLegTls, TlsClient};
 pub use sessions::OutOfTickets;

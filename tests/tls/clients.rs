@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ftp_alg::config::tls::{Terminate, TlsVersion};
-use ftp_alg::relay::tls::{ClientLegTls, TlsServer};
+use ftp_alg::relay::tls::{ClientLegTls, TlsServer, refresh};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ClientSessionMemoryCache, Resumption, Tls12Resumption};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
@@ -360,20 +360,49 @@ fn a_changed_file_is_followed_and_a_bad_one_leaves_the_old() {
     assert!(shown(&client, &server) == new, "still there without its file");
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_files_are_looked_at_now_and_then() {
+    let files = Files::new();
+    let server = Arc::new(server(&terminate(files.pair("own", &["ftp.example"]))));
+    let client = Client::new(TlsVersion::V1_3);
+    let old = shown(&client, &server);
+    let following = tokio::spawn(refresh(vec![Arc::clone(&server)]));
+    files.pair("own", &["ftp.example"]);
+    let renewed = async {
+        while shown(&client, &server) == old {
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        }
+    };
+    let start = tokio::time::Instant::now();
+    tokio::time::timeout(std::time::Duration::from_secs(60), renewed).await.expect("a minute without a look");
+    assert!(start.elapsed().as_secs() >= 29, "looked after {:?}", start.elapsed());
+    following.abort();
+}
+
 #[test]
 fn what_did_not_change_is_not_read_again() {
     let files = Files::new();
     let server = server(&terminate(files.pair("own", &["ftp.example"])));
-    let modified = std::fs::metadata(files.path("own.pem")).unwrap().modified().unwrap();
-    let old = shown(&Client::new(TlsVersion::V1_3), &server);
-    // The same file with the same size and time of change; only whoever reads it sees that it is broken.
-    let broken = "x".repeat(std::fs::read(files.path("own.pem")).unwrap().len());
-    std::fs::write(files.path("own.pem"), broken).unwrap();
-    let handle = std::fs::File::options().write(true).open(files.path("own.pem")).unwrap();
-    handle.set_modified(modified).unwrap();
+    let client = Client::new(TlsVersion::V1_3);
+    let old = shown(&client, &server);
+    let of = |name: &str| std::fs::read(files.path(name)).unwrap();
+    // Another pair in the same files, with the same sizes and times: only whoever reads them sees it. The length of an
+    // ECDSA signature varies by a byte or two.
+    let (certificate, key) = (of("own.pem"), of("own.key"));
+    while {
+        files.pair("other", &["ftp.example"]);
+        (of("other.pem").len(), of("other.key").len()) != (certificate.len(), key.len())
+    } {}
+    for kind in ["pem", "key"] {
+        let path = files.path(&format!("own.{kind}"));
+        let modified = std::fs::metadata(&path).unwrap().modified().unwrap();
+        std::fs::write(&path, of(&format!("other.{kind}"))).unwrap();
+        std::fs::File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
+    }
     server.follow();
-    assert!(shown(&Client::new(TlsVersion::V1_3), &server) == old);
-    assert!(server.reload().is_err(), "reading is what a reload on demand does");
+    assert!(shown(&client, &server) == old);
+    server.reload().unwrap();
+    assert!(shown(&client, &server) != old, "reading is what a reload on demand does");
 }
 
 #[test]

@@ -18,8 +18,8 @@ use super::verify;
 use crate::config::tls::{Terminate, TlsVersion};
 
 /// The only protocol that a client may ask for by ALPN; a client that names none is fine. A browser that was led
-/// here names `h2` or `http/1.1`, and is refused (ALPACA, CVE-2021-3618). FileZilla names `x-filezilla-ftp` beside
-/// it, and asks for `ftp-data` on data connections only where that was chosen.
+/// here names `h2` or `http/1.1`, and is refused (ALPACA, CVE-2021-3618). FileZilla has `x-filezilla-ftp` beside it,
+/// and asks for `ftp-data` on data connections only where that was chosen.
 const ALPN: &[u8] = b"ftp";
 
 /// TLS 1.3 tickets that a control connection hands out. Some clients use each once (rustls, Java); one that only

@@ -27,17 +27,11 @@ impl LoadError {
     pub(super) fn system(wrong: Wrong) -> Self {
         Self { named_by: "tls.server.verify".into(), wrong }
     }
-
-    /// Why, with a remedy.
-    #[must_use]
-    pub const fn wrong(&self) -> &Wrong {
-        &self.wrong
-    }
 }
 
 /// What is wrong with a file; the path comes first.
 #[derive(Debug)]
-pub enum Wrong {
+pub(super) enum Wrong {
     /// It is not there, or not for us.
     Read(String, io::Error),
     /// It is not PEM.
