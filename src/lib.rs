@@ -39,6 +39,7 @@
 //!   [`DialTarget`](nat::policy::DialTarget), and nothing else can be dialled.
 //! * A server names a third party: its reply's address is never used, [`Policy::vet_server`](nat::policy::Policy::vet_server).
 //! * Somebody else takes a data connection: a lease in [`relay::ports`] belongs to a port *and* a peer.
+//! * TLS that ends early, or that somebody else goes on with: see [`relay::tls`].
 //! * Text that looks like a reply, a web page that looks like a command: see [`session`] and [`ftp`].
 //! * A cut transfer that looks complete: every data socket resets unless it ended well, see [`relay::copy`], and no
 //!   success is passed on before the data, see [`session`].

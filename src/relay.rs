@@ -14,6 +14,7 @@ mod listener;
 pub mod ports;
 pub mod socket;
 pub mod splice;
+pub mod tls;
 mod upstream;
 mod wire;
 

@@ -34,12 +34,30 @@ const LISTENER: Shape = Map(&[
     ("upstream", &Text),
     ("client", &Map(&[("address_map", &List(&RULE)), ("data_ports", &Text), ("source_port", &Text)])),
     ("server", &Map(&[("data_mode", &Text), ("address_map", &List(&RULE)), ("data_ports", &Text)])),
+    ("tls", &Map(&[("client", &TLS_CLIENT), ("server", &TLS_SERVER)])),
     ("policy", &Map(&[("allow", &Texts), ("privileged_ports", &Text)])),
     ("timeouts", &TIMEOUTS),
     ("limits", &Map(&[("connects_per_second", &Text)])),
 ]);
 
 const RULE: Shape = Map(&[("peers", &Text), ("announce", &Text)]);
+
+const TLS_CLIENT: Shape = Map(&[
+    ("mode", &Text),
+    ("certificate", &Text),
+    ("key", &Text),
+    ("certificates", &List(&Map(&[("certificate", &Text), ("key", &Text)]))),
+    ("require", &Text),
+    ("implicit", &Text),
+    ("min_version", &Text),
+    ("allow_ccc", &Text),
+    ("lenient", &Text),
+    ("require_reuse", &Text),
+    ("client_ca", &Text),
+    ("passthrough_ports", &Text),
+]);
+
+const TLS_SERVER: Shape = Map(&[("mode", &Text), ("verify", &Text), ("name", &Text), ("max_version", &Text)]);
 
 const TIMEOUTS: Shape = Map(&[
     ("control_idle", &Text),
@@ -190,6 +208,6 @@ mod tests {
         assert_eq!(nearest("Upstream", keys), Some("upstream"));
         assert_eq!(nearest("time-outs", keys), Some("timeouts"));
         assert_eq!(nearest("listen", keys), None);
-        assert_eq!(nearest("tls", keys), None);
+        assert_eq!(nearest("admin", keys), None);
     }
 }
