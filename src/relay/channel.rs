@@ -95,7 +95,8 @@ fn new(
         events,
         steps: PerLeg::default(),
         targets: PerLeg::default(),
-        begun: None,
+        // Without TLS there is nothing to be known before.
+        begun: shared.encryption.is_none().then(Keys::default),
         streams: PerLeg::default(),
         report: ChannelReport { end: End::Closed, up: 0, down: 0 },
     };

@@ -32,6 +32,11 @@ pub(super) struct Encryption {
 }
 
 impl Encryption {
+    /// Whether TLS ends at us on no leg.
+    pub(super) fn is_none(&self) -> bool {
+        self.client.is_none() && self.server.is_none()
+    }
+
     /// Reads the files that the configuration names.
     pub(super) fn load(listener: &Listener) -> Result<Self, EncryptionError> {
         let failed = |source| EncryptionError { listener: listener.name.clone(), source };
