@@ -9,5 +9,7 @@ mod ending;
 mod properties;
 mod size;
 mod timers;
+mod tls;
+mod tls_properties;
 mod transcripts;
 mod translation;
