@@ -12,7 +12,8 @@
 //!
 //! Commands flow from the client through `held` (they wait while a data channel is set up, or until an upload
 //! is with the server) into `pending`, replies flow back through `output` (a success waits until the
-//! client has the data). In between, `exchange` sets data channels up and `transfer` follows them.
+//! client has the data). In between, `exchange` sets data channels up and `transfer` follows them, and `tls` says
+//! what each connection is covered by.
 
 mod client;
 pub mod event;

@@ -272,6 +272,32 @@ fn rfc_12_auth_after_a_login_needs_another() {
 }
 
 #[test]
+fn rfc_12_nothing_that_was_agreed_outlives_auth() {
+    let mut d = greeted(terminate(TERMS));
+    log_in(&mut d);
+    d.client("EPSV\r\n");
+    d.server("500 what\r\n227 =172,16,0,20,19,137\r\n");
+    d.client("MODE B\r\nEPSV ALL\r\n");
+    d.server("200 x\r\n200 y\r\n");
+    d.client("AUTH TLS\r\n");
+    ready(&mut d, Leg::Client);
+    d.connect(SERVER);
+    d.server("220 x\r\n");
+    log_in(&mut d);
+    d.client("EPSV\r\n");
+    assert_eq!(d.server_got(), "EPSV\n");
+    d.server("229 (|||5001|)\r\n");
+    d.client("PASV\r\n");
+    assert_eq!(d.server_got(), "PASV\n");
+    d.server("227 =172,16,0,20,19,137\r\n");
+    d.client("RETR a\r\n");
+    d.server("150 x\r\n");
+    d.client_got();
+    d.server("226 y\r\n");
+    assert_eq!(d.client_got(), "", "the mode is Stream, and the reply waits for the data");
+}
+
+#[test]
 fn rfc_12_what_the_old_connection_still_says_is_lost() {
     let mut d = greeted(terminate(TERMS));
     d.client("USER a\r\nAUTH TLS\r\n");
@@ -814,6 +840,16 @@ fn sec_28_a_handshake_has_as_long_as_a_login() {
     assert_eq!(trace(&mut d), [""; 0]);
     d.pass(Duration::from_secs(1));
     assert_eq!(trace(&mut d), ["end: LoginTimeout"], "and not a word in plain");
+    // And the login is due again.
+    let mut d = greeted(terminate(TERMS));
+    log_in(&mut d);
+    d.client("AUTH TLS\r\n");
+    ready(&mut d, Leg::Client);
+    d.connect(SERVER);
+    d.server("220 x\r\n");
+    d.forget();
+    d.pass(LOGIN);
+    assert_eq!(trace(&mut d), ["client: 421 Login timeout, closing control connection.", "end: LoginTimeout"]);
     // So has one with a server whose greeting is a login.
     let mut d = connected(with(ClientTls::Refuse, ServerTls::Explicit));
     d.server("230 in\r\n234 go\r\n");
@@ -970,6 +1006,10 @@ fn the_clients_fin_waits_for_the_server_to_be_opened() {
     assert_eq!(d.deeds(), [""; 0]);
     open(&mut d, ServerTls::Explicit);
     assert_eq!(trace(&mut d)[4..], ["server: PROT P", "server: USER a", "server: QUIT", "FIN to server"]);
+    let mut d = connected(with(ClientTls::Refuse, ServerTls::Explicit));
+    d.event(Event::Eof { leg: Leg::Client });
+    open(&mut d, ServerTls::Explicit);
+    assert_eq!(trace(&mut d)[4..], ["server: PROT P", "FIN to server"]);
 }
 
 /// A session that lets AUTH through, logged in.
