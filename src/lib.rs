@@ -40,6 +40,7 @@
 //! * A server names a third party: its reply's address is never used, [`Policy::vet_server`](nat::policy::Policy::vet_server).
 //! * Somebody else takes a data connection: a lease in [`relay::ports`] belongs to a port *and* a peer.
 //! * Text that looks like a reply, a web page that looks like a command: see [`session`] and [`ftp`].
+//! * Text is slipped across a switch to TLS: nothing may lie behind the command that asks for it, see [`session`].
 //! * A cut transfer that looks complete: every data socket resets unless it ended well, see [`relay::copy`], and no
 //!   success is passed on before the data, see [`session`].
 

@@ -234,7 +234,7 @@ impl Session {
             }
             Event::ServerFailed => {
                 self.send_client(Bytes::from_static(UNAVAILABLE));
-                self.close(Reason::ServerUnavailable);
+                self.close_when_told(Reason::ServerUnavailable);
             }
             Event::TlsReady { leg } => self.tls_ready(leg),
             Event::TlsFailed { leg: Leg::Server } => self.server_unprotected(),

@@ -818,7 +818,6 @@ fn whoever_leaves_during_the_clients_handshake_ends_the_session() {
     };
     for (event, why) in [
         (Event::Eof { leg: Leg::Client }, Reason::ClientClosed),
-        (Event::Eof { leg: Leg::Server }, Reason::ServerClosed),
         (Event::TlsFailed { leg: Leg::Client }, Reason::TlsFailed(Leg::Client)),
         (Event::Reset { leg: Leg::Client }, Reason::Reset(Leg::Client)),
     ] {
@@ -827,6 +826,34 @@ fn whoever_leaves_during_the_clients_handshake_ends_the_session() {
         assert_eq!(trace(&mut d), [format!("end: {why:?}")]);
     }
     assert!(!Reason::TlsFailed(Leg::Client).is_abrupt(), "an alert may be on its way");
+    let mut d = switching();
+    d.event(Event::Eof { leg: Leg::Server });
+    assert_eq!(trace(&mut d), [""; 0]);
+    ready(&mut d, Leg::Client);
+    assert_eq!(trace(&mut d), ["client: 421 going", "end: ServerClosed"]);
+    let mut d = greeted(terminate(TERMS));
+    d.client("AUTH TLS\r\n");
+    d.event(Event::Eof { leg: Leg::Server });
+    assert_eq!(d.closed(), Some(Reason::ServerClosed), "there is nothing to say");
+}
+
+#[test]
+fn rel_10_a_client_is_told_within_tls_that_the_server_cannot_be_reached() {
+    let mut down = Driver::unconnected(terminate(IMPLICIT), CLIENT);
+    down.event(Event::ServerFailed);
+    let mut silent = connected(terminate(IMPLICIT));
+    silent.event(Event::Eof { leg: Leg::Server });
+    let mut plain = connected(with(ClientTls::Terminate(IMPLICIT), ServerTls::Explicit));
+    plain.server("220 x\r\n502 no\r\n");
+    for (mut d, before, why) in [
+        (down, "", Reason::ServerUnavailable),
+        (silent, "", Reason::ServerClosedBeforeGreeting),
+        (plain, "220 x\n", Reason::TlsFailed(Leg::Server)),
+    ] {
+        assert_eq!((d.client_got().as_str(), d.closed()), ("", None), "{why}");
+        ready(&mut d, Leg::Client);
+        assert_eq!((d.client_got(), d.closed()), (format!("{before}{UNAVAILABLE}"), Some(why)));
+    }
 }
 
 #[test]
