@@ -45,6 +45,7 @@
 //! * Somebody guesses passwords, and the server bans us for it: `relay::logins`.
 //! * TLS that ends early, or that somebody else goes on with: see [`relay::tls`].
 //! * Text that looks like a reply, a web page that looks like a command: see [`session`] and [`ftp`].
+//! * Text is slipped across a switch to TLS: nothing may lie behind the command that asks for it, see [`session`].
 //! * A cut transfer that looks complete: every data socket resets unless it ended well, see [`relay::copy`], and no
 //!   success is passed on before the data, see [`session`].
 

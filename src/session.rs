@@ -12,7 +12,8 @@
 //!
 //! Commands flow from the client through `held` (they wait while a data channel is set up, or until an upload
 //! is with the server) into `pending`, replies flow back through `output` (a success waits until the
-//! client has the data). In between, `exchange` sets data channels up and `transfer` follows them.
+//! client has the data). In between, `exchange` sets data channels up and `transfer` follows them, and `tls` says
+//! what each connection is covered by.
 
 mod client;
 pub mod event;
@@ -248,7 +249,7 @@ impl Session {
             }
             Event::ServerFailed => {
                 self.send_client(Bytes::from_static(UNAVAILABLE));
-                self.close(Reason::ServerUnavailable);
+                self.close_when_told(Reason::ServerUnavailable);
             }
             Event::TlsReady { leg } => self.tls_ready(leg),
             Event::TlsFailed { leg: Leg::Server } => self.server_unprotected(),

@@ -188,7 +188,7 @@ impl Session {
                 let Some(input) = self.held.pop() else { break };
                 self.execute(input, now);
             }
-            if self.tls.is_auth_ahead() {
+            if self.closed || self.tls.is_auth_ahead() {
                 break;
             }
             let Some(unread) = self.held.take_unread() else { break };

@@ -210,8 +210,8 @@ pub enum Action {
         /// Where to.
         target: DialTarget,
     },
-    /// The transfer of this channel begins; before that nothing is copied. Comes once for each channel: with the
-    /// command, since some servers send before they say 150, but where an end is protected not before the server's
+    /// The transfer of this channel begins; where a leg may have TLS, nothing is copied before. Comes once for each
+    /// channel: with the command, since some servers send before they say 150, but where an end is protected not before the server's
     /// reply, since the handshake with a server that says 550 would never end (mod_proxy #244).
     Begin {
         /// The channel.

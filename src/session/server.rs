@@ -324,19 +324,20 @@ impl Session {
     pub(super) fn hung_up(&mut self) {
         self.flow.server.eof = true;
         self.send_client(Bytes::from_static(UNAVAILABLE));
-        self.close(Reason::ServerClosedBeforeGreeting);
+        self.close_when_told(Reason::ServerClosedBeforeGreeting);
     }
 
     pub(super) fn server_eof(&mut self, now: Instant) {
         if self.is_eof_a_refusal() {
             return self.server_unprotected();
         }
-        if self.tls.is_switching(Leg::Client) {
-            // Its last word cannot be passed on, nor can ours.
-            return self.close(Reason::ServerClosed);
-        }
         if !self.has_server_spoken() {
             return self.hung_up();
+        }
+        if self.tls.is_switching(Leg::Client) {
+            // Its last word, if it had one, follows the handshake.
+            self.flow.server.eof = true;
+            return self.withdraw_offer();
         }
         if let Some(rest) = self.lines.server.take_rest() {
             // An unfinished last line is the server's word all the same.

@@ -123,6 +123,8 @@ pub(super) struct Tls {
     /// An AUTH that passes through has come; what is behind it may not be text.
     auth_ahead: bool,
     blind: bool,
+    /// Why the session closes once the client can be told.
+    farewell: Option<Reason>,
     /// The HOST that the server has accepted before AUTH. Boxed: few clients send it.
     pub(super) host: Option<Box<Bytes>>,
 }
@@ -139,6 +141,7 @@ impl Tls {
             rein: false,
             auth_ahead: false,
             blind: false,
+            farewell: None,
             host: None,
         }
     }
@@ -209,8 +212,23 @@ impl Session {
         }
         self.tls.cover[leg] = Cover::Tls;
         match leg {
-            Leg::Client => self.output.resume(),
+            Leg::Client => {
+                self.output.resume();
+                if let Some(why) = self.tls.farewell {
+                    self.release();
+                    self.close(why);
+                }
+            }
             Leg::Server => self.server_protected(),
+        }
+    }
+
+    /// Closes behind what the client was just told, which may have to wait for its handshake.
+    pub(super) fn close_when_told(&mut self, why: Reason) {
+        if self.tls.is_switching(Leg::Client) {
+            self.tls.farewell.get_or_insert(why);
+        } else {
+            self.close(why);
         }
     }
 

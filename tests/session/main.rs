@@ -10,5 +10,7 @@ mod limits;
 mod properties;
 mod size;
 mod timers;
+mod tls;
+mod tls_properties;
 mod transcripts;
 mod translation;

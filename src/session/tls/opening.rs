@@ -100,6 +100,6 @@ impl Session {
 
     fn cannot_open(&mut self, why: Reason) {
         self.send_client(Bytes::from_static(UNAVAILABLE));
-        self.close(why);
+        self.close_when_told(why);
     }
 }
