@@ -1,7 +1,7 @@
 # `make help` lists the targets.
 CARGO ?= cargo
 
-.PHONY: help demo test lint bench soak
+.PHONY: help demo test compat lint bench soak
 help: ## what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
 
@@ -12,6 +12,10 @@ test: ## everything; Debian and root (`cargo test` alone runs what needs neither
 	tests/setup.sh
 	$(CARGO) test
 	$(CARGO) test --test interop
+
+compat: ## every server with every client: writes COMPATIBILITY.md; Debian and root
+	tests/setup.sh compat
+	$(CARGO) test --test compat
 
 lint: ## formatting, clippy and documentation, warnings denied
 	$(CARGO) fmt --check

@@ -169,15 +169,16 @@ impl Wire {
     /// Nothing arrives for so long, not even an end.
     #[track_caller]
     pub(crate) fn silence(&mut self, time: Duration) {
-        let deadline = Instant::now() + time;
-        if self.unread.is_empty()
-            && let Err(error) = self.receive(deadline)
-            && error.kind() == ErrorKind::TimedOut
-        {
-            return;
+        if !self.is_silent(time) {
+            let got = self.unread.escape_ascii().to_string();
+            self.fail(&format!("wanted silence for {time:?}, got {got:?} or an end"));
         }
-        let got = self.unread.escape_ascii().to_string();
-        self.fail(&format!("wanted silence for {time:?}, got {got:?} or an end"));
+    }
+
+    /// Whether nothing arrives for so long, not even an end. What arrives stays to be expected.
+    pub(crate) fn is_silent(&mut self, time: Duration) -> bool {
+        self.unread.is_empty()
+            && self.receive(Instant::now() + time).is_err_and(|error| error.kind() == ErrorKind::TimedOut)
     }
 
     /// Nothing more comes, and the connection ends.
