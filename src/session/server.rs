@@ -302,6 +302,9 @@ impl Session {
         if !self.has_server_spoken() {
             return self.hung_up();
         }
+        self.flow.server.eof = true;
+        // Nobody is left to answer them.
+        self.held = Held::default();
         if let Some(rest) = self.lines.server.take_rest() {
             // An unfinished last line is the server's word all the same.
             self.reply_line(rest, now);
@@ -309,7 +312,6 @@ impl Session {
         if self.closed {
             return;
         }
-        self.flow.server.eof = true;
         match std::mem::replace(&mut self.route, Route::Pass) {
             Route::Collect(reply) if reply.is_refusal() => self.send_client(reply.into_bytes()),
             // An unfinished 227 is of no use, and names an address of the inside.
@@ -322,8 +324,6 @@ impl Session {
             self.close_exchange(&exchange);
         }
         self.withdraw_offer();
-        // Nobody is left to answer them.
-        self.held = Held::default();
         self.flow.client.shut = true;
         self.act(Action::Shutdown { leg: Leg::Client });
     }

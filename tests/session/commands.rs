@@ -469,6 +469,21 @@ fn the_unfinished_last_line_of_a_server_reaches_the_client() {
     assert_eq!(d.deeds(), ["FIN to client", "end: ServerClosed"]);
 }
 
+/// The end of the stream completes the last reply; the commands that waited for it have nowhere to go.
+#[test]
+fn commands_held_at_the_servers_fin_are_not_sent() {
+    let mut d = Driver::new(DataMode::Same);
+    d.client("PASV\r\nNOOP\r\nPASV\r\n");
+    d.server("227 =172,16,0,20,19,137");
+    d.forget();
+    d.event(Event::Eof { leg: Leg::Server });
+    assert_eq!(
+        (d.server_got(), d.client_got()),
+        (String::new(), "227 Entering Passive Mode (203,0,113,10,78,33).\n".into())
+    );
+    assert_eq!(d.deeds(), ["dial 1 server 172.16.0.20:5001", "close 1", "FIN to client", "end: ServerClosed"]);
+}
+
 #[test]
 fn sec_31_an_unfinished_227_does_not_reach_the_client() {
     for text in ["227 Entering (172,16,0,20,19,137).", "227-x\r\n y (172,16,0,20,19,137)\r\n", "227-(172,16,0,20,1,1)"]
