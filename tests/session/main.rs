@@ -7,6 +7,7 @@ mod commands;
 mod driver;
 mod ending;
 mod properties;
+mod shell;
 mod size;
 mod timers;
 mod transcripts;
