@@ -323,8 +323,9 @@ impl Shell {
 }
 
 /// Runs the steps twice, with every message whole and cut into pieces of `size`: after each step both sessions have
-/// said and done the same.
+/// said and done the same. Not once they drain, since the end of a piece may be the moment to close.
 pub(crate) fn run_cut(whole: &mut Shell, cut: &mut Shell, steps: &[Step], size: usize) {
+    let mut is_draining = false;
     for step in steps {
         whole.run(std::slice::from_ref(step));
         match step {
@@ -343,6 +344,10 @@ pub(crate) fn run_cut(whole: &mut Shell, cut: &mut Shell, steps: &[Step], size: 
                 }
             }
             other => cut.run(std::slice::from_ref(other)),
+        }
+        is_draining |= matches!(step, Step::Drain);
+        if is_draining {
+            continue;
         }
         for leg in [Leg::Client, Leg::Server] {
             let text = |shell: &Shell| shell.sent[leg].escape_ascii().to_string();
