@@ -17,6 +17,7 @@ mod hostile;
 mod interruption;
 mod leases;
 mod limits;
+mod out_of_step;
 mod passive;
 mod shutdown;
 mod timeouts;

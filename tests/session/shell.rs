@@ -248,7 +248,8 @@ impl Shell {
             }
             Action::Close { why } => {
                 self.closed = true;
-                self.is_unheld |= matches!(why, Reason::LoginTimeout | Reason::IdleTimeout | Reason::LineTimeout);
+                self.is_unheld |=
+                    matches!(why, Reason::LoginTimeout | Reason::IdleTimeout | Reason::LineTimeout | Reason::NotFtp);
             }
             Action::Transferred(record) => self.check_record(&record),
             Action::Notice(_) => {}
