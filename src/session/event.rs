@@ -233,7 +233,8 @@ pub enum Reason {
     LineTimeout,
     /// A client that speaks like a server, or the reverse: a spoofed control connection.
     Spoofed(Leg),
-    /// The first line was HTTP: a browser that was made to talk to us (CVE-2021-3618, NAT slipstreaming).
+    /// The first line was HTTP, or none of many was known: a browser that was made to talk to us (CVE-2021-3618, NAT
+    /// slipstreaming).
     NotFtp,
     /// The program stops.
     Drained,

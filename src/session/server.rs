@@ -15,6 +15,10 @@ use crate::addr::Leg;
 use crate::ftp::line::Piece;
 use crate::ftp::reply::{Code, ReplyLine, feat_names_hidden, starts_with_command};
 
+/// A client that gets so many commands wrong before its login is none of FTP: a browser that was made to talk to us
+/// (ALPACA, CVE-2021-3618). vsftpd 3.0.4 closes after as many.
+const MAX_UNKNOWN: u8 = 10;
+
 /// What happens to the lines of the reply that is being received.
 #[derive(Debug)]
 pub(super) enum Route {
@@ -242,6 +246,9 @@ impl Session {
         }
         self.release();
         self.flush_own();
+        if self.unknown >= MAX_UNKNOWN {
+            return self.give_up(Reason::NotFtp, "421 Too many unknown commands, closing control connection.\r\n");
+        }
         self.advance(now);
     }
 
@@ -258,6 +265,7 @@ impl Session {
                 _ => self.transfer_not_held(id, code, started),
             },
             Pending::Greeting => self.greeted = code.is_success(),
+            Pending::Plain if !self.logged_in && matches!(code.get(), 500 | 502) => self.unknown += 1,
             Pending::Mode(letter) if code.is_success() => self.stream_mode = letter == b'S',
             Pending::EpsvAll if code.is_success() => self.epsv_only = true,
             Pending::Rein if code.is_success() => {

@@ -517,3 +517,31 @@ pub(crate) fn transfer(command: &str) -> Driver {
     d.forget();
     d
 }
+
+/// Those that we refuse ourselves do not count, nor do other errors, nor anything after the login.
+#[test]
+fn sec_17_unknown_commands_are_counted_until_the_login() {
+    let mut d = Driver::connected(DataMode::Same);
+    d.server("220 ready\r\n");
+    for _ in 0..20 {
+        d.client("AUTH TLS\r\nPORT x\r\nSYST\r\n");
+        d.server("530 log in first\r\n");
+    }
+    for _ in 0..9 {
+        d.client("X\r\n");
+        d.server("500 what?\r\n");
+    }
+    assert_eq!(d.closed(), None);
+    d.forget();
+    d.client("CLNT x\r\nNOOP\r\n");
+    d.server("502 no\r\n200 noop\r\n");
+    assert_eq!(d.client_got(), "502 no\n421 Too many unknown commands, closing control connection.\n");
+    assert_eq!(d.closed(), Some(Reason::NotFtp));
+
+    let mut d = Driver::new(DataMode::Same);
+    for _ in 0..20 {
+        d.client("X\r\n");
+        d.server("500 what?\r\n");
+    }
+    assert_eq!(d.closed(), None);
+}

@@ -26,19 +26,25 @@ impl Proxy {
     /// Starts it and waits until all of these addresses are listened on.
     #[track_caller]
     pub(crate) fn start(log: &Transcript, yaml: &str, listens_on: &[SocketAddr]) -> Self {
-        let mut proxy = Self::spawn(log, yaml);
+        Self::start_at_level("debug", log, yaml, listens_on)
+    }
+
+    /// With this log level, for everything that can log.
+    #[track_caller]
+    pub(crate) fn start_at_level(level: &str, log: &Transcript, yaml: &str, listens_on: &[SocketAddr]) -> Self {
+        let mut proxy = Self::spawn(log, yaml, level);
         proxy.wait_until_it_listens(yaml, listens_on);
         proxy
     }
 
-    fn spawn(log: &Transcript, yaml: &str) -> Self {
+    fn spawn(log: &Transcript, yaml: &str, level: &str) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let config = dir.path().join("proxy.yaml");
         std::fs::write(&config, yaml).expect("a writable temporary directory");
         let mut child = Command::new(env!("CARGO_BIN_EXE_ftp-alg"))
             .args(["run", "--config"])
             .arg(&config)
-            .env("RUST_LOG", "debug")
+            .env("RUST_LOG", level)
             .env("NO_COLOR", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -53,7 +59,7 @@ impl Proxy {
     #[track_caller]
     pub(crate) fn refuses(yaml: &str) -> String {
         let log = Transcript::new();
-        let mut proxy = Self::spawn(&log, yaml);
+        let mut proxy = Self::spawn(&log, yaml, "debug");
         let status = proxy.exits_within(DEADLINE);
         if let Some(stderr) = proxy.stderr.take() {
             let _closed = stderr.join();
