@@ -313,11 +313,32 @@ impl Shell {
     /// Both peers go and every channel ends: then the session is over, and nothing is left open.
     pub(crate) fn finish(&mut self) {
         self.run(&[Step::Ready, Step::Eof(Leg::Client), Step::Bound, Step::Bound, Step::Eof(Leg::Server)]);
+        self.end_channels();
+        self.run(&[Step::Pass(11)]);
+        self.is_over();
+    }
+
+    /// The client goes and nobody else does anything any more: the session has `timeouts.close`.
+    pub(crate) fn finish_without_server(&mut self) {
+        self.run(&[Step::Ready, Step::Eof(Leg::Client), Step::Pass(11)]);
+        self.is_over();
+    }
+
+    /// The server goes and the data ends: the session does not wait for its client.
+    pub(crate) fn finish_without_client(&mut self) {
+        self.run(&[Step::Ready, Step::Eof(Leg::Server)]);
+        self.end_channels();
+        self.is_over();
+    }
+
+    fn end_channels(&mut self) {
         while let Some(id) = self.open.keys().next().copied() {
             self.end(id, End::Complete);
             self.drain();
         }
-        self.run(&[Step::Pass(11)]);
+    }
+
+    fn is_over(&self) {
         assert!(self.closed, "the session goes on");
         assert_eq!(self.session.poll_timeout(), None);
     }
