@@ -23,7 +23,7 @@ fuzz: ## each fuzz target for a while (SECONDS=60, TARGETS=...); needs a C++ com
 		mkdir -p target/fuzz/corpus/$$target tests/fuzz/regressions/$$target; \
 		$(CARGO) fuzz run --fuzz-dir tests/fuzz --target-dir target/fuzz --sanitizer none $$target \
 			target/fuzz/corpus/$$target tests/fuzz/corpus/$$target tests/fuzz/regressions/$$target \
-			-- -max_total_time=$(SECONDS) -timeout=10 -max_len=8192; \
+			-- -max_total_time=$(SECONDS) -timeout=10 -max_len=8192 -dict=tests/fuzz/words.dict; \
 	done
 
 lint: ## formatting, clippy and documentation, warnings denied
