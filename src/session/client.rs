@@ -165,6 +165,10 @@ impl Session {
                 let Some(input) = self.held.pop() else { break };
                 self.execute(input, now);
             }
+            if self.closed {
+                // The rest would go round for ever: nothing splits it any more.
+                break;
+            }
             let Some(unread) = self.held.take_unread() else { break };
             self.split(&unread, now);
         }

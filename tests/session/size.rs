@@ -38,3 +38,15 @@ fn rel_18_one_large_read_is_not_turned_into_many_held_lines() {
     assert_eq!(d.closed(), Some(Reason::Spoofed(Leg::Client)));
     assert!((4_960..=5_000).contains(&forwarded), "{forwarded}");
 }
+
+/// The same, with more behind the line that ends the session: the rest is never looked at.
+#[test]
+fn sec_05_what_is_behind_a_spoofed_line_in_one_large_read_is_dropped() {
+    let mut d = Driver::new(DataMode::Same);
+    d.client("PASV\r\n");
+    d.client("NOOP\r\n".repeat(25) + "227 x\r\nNOOP\r\n");
+    assert_eq!(d.closed(), None, "the last lines have not been looked at");
+    d.server("227 =172,16,0,20,19,137\r\n");
+    d.server("200 x\r\n".repeat(20));
+    assert_eq!(d.closed(), Some(Reason::Spoofed(Leg::Client)));
+}

@@ -156,6 +156,20 @@ impl Wire {
         }
     }
 
+    /// The next line; `None` once the connection has ended.
+    #[track_caller]
+    pub(crate) fn line_or_end(&mut self) -> Option<String> {
+        while !self.unread.contains(&b'\n') {
+            match self.receive(Instant::now() + 4 * DEADLINE) {
+                Ok(Some(_)) => {}
+                Ok(None) => return None,
+                Err(error) if is_reset(&error) => return None,
+                Err(error) => self.fail(&format!("wanted a line or the end, got {error}")),
+            }
+        }
+        Some(self.line())
+    }
+
     /// The next line, which must start like this.
     #[track_caller]
     pub(crate) fn line_starting(&mut self, start: &str) -> String {
