@@ -1,7 +1,11 @@
 # `make help` lists the targets.
 CARGO ?= cargo
 
-.PHONY: help demo test lint bench soak
+# How long `make fuzz` tries each target, and which.
+SECONDS ?= 60
+TARGETS ?= $(notdir $(wildcard tests/fuzz/corpus/*))
+
+.PHONY: help demo test compat lint bench soak fuzz
 help: ## what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
 
@@ -13,8 +17,22 @@ test: ## everything; Debian and root (`cargo test` alone runs what needs neither
 	$(CARGO) test
 	$(CARGO) test --test interop
 
+compat: ## every server with every client: writes COMPATIBILITY.md; Debian and root
+	tests/setup.sh compat
+	$(CARGO) test --test compat
+
+fuzz: ## each fuzz target for a while (SECONDS=60, TARGETS=...); needs a C++ compiler, installs cargo-fuzz
+	@$(CARGO) fuzz --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-fuzz
+	@set -e; for target in $(TARGETS); do \
+		mkdir -p target/fuzz/corpus/$$target tests/fuzz/regressions/$$target; \
+		$(CARGO) fuzz run --fuzz-dir tests/fuzz --target-dir target/fuzz --sanitizer none $$target \
+			target/fuzz/corpus/$$target tests/fuzz/corpus/$$target tests/fuzz/regressions/$$target \
+			-- -max_total_time=$(SECONDS) -timeout=10 -max_len=8192 -dict=tests/fuzz/words.dict; \
+	done
+
 lint: ## formatting, clippy and documentation, warnings denied
 	$(CARGO) fmt --check
+	$(CARGO) fmt --check --manifest-path tests/fuzz/Cargo.toml
 	$(CARGO) clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items
 

@@ -116,6 +116,8 @@ pub struct Session {
     /// The client has sent its first line.
     spoken: bool,
     logged_in: bool,
+    /// How many commands the server did not know before the login.
+    unknown: u8,
     /// The server has welcomed us.
     greeted: bool,
     /// Urgent data came from the client; the next ABOR, STAT or QUIT carries it on.
@@ -162,6 +164,7 @@ impl Session {
             user: None,
             spoken: false,
             logged_in: false,
+            unknown: 0,
             greeted: false,
             urgent: false,
             epsv_only: false,

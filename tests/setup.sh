@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the interop tests need: Debian, root. Quick when everything is there already.
+# With the argument `compat`, also the further clients and servers of the compatibility table.
 #
 # vsftpd, ProFTPD and Pure-FTPd conflict as packages (each provides ftp-server) and would start services:
 # they are downloaded and unpacked side by side under target/interop/ instead. Only the libraries that they
@@ -24,8 +25,14 @@ quietly() { # the output only when it failed
 installed() { dpkg-query -W -f '${db:Status-Status}\n' "$1" 2>/dev/null | grep -qx installed; }
 
 export DEBIAN_FRONTEND=noninteractive
+packages=(iproute2 nftables lftp curl inetutils-ftp python3-minimal libpython3-stdlib)
+if [ "${1-}" = compat ]; then
+  packages+=(tnftp ncftp wget aria2 python3-aioftp python3-pyftpdlib)
+  command -v node >/dev/null || packages+=(nodejs)
+  command -v npm >/dev/null || packages+=(npm)
+fi
 missing=()
-for package in iproute2 nftables lftp curl inetutils-ftp python3-minimal libpython3-stdlib; do
+for package in "${packages[@]}"; do
   installed "$package" || missing+=("$package")
 done
 if [ ${#missing[@]} -gt 0 ]; then
@@ -56,3 +63,9 @@ unpack() { # unpack SERVER BINARY PACKAGE...: the packages' files under $root/SE
 unpack vsftpd usr/sbin/vsftpd vsftpd
 unpack proftpd usr/sbin/proftpd proftpd-core
 unpack pure-ftpd usr/sbin/pure-ftpd pure-ftpd pure-ftpd-common
+
+if [ "${1-}" = compat ] && [ ! -e "$root/basic-ftp/package/package.json" ]; then
+  echo "unpacking basic-ftp into $root/basic-ftp"
+  mkdir -p "$root/basic-ftp"
+  (cd "$root/basic-ftp" && quietly npm pack --silent basic-ftp@5.3.1 && tar xzf basic-ftp-*.tgz)
+fi

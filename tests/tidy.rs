@@ -113,3 +113,17 @@ fn files_and_functions_keep_their_budget() {
         assert!(lines <= 400, "{} has {lines} lines of code; 400 is the ceiling", source.path.display());
     }
 }
+
+/// Everything here reads what strangers send. Memory errors cannot be written down, and a panic is one session's end.
+#[test]
+fn sec_35_there_is_no_unsafe_code() {
+    let manifest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).unwrap();
+    assert!(manifest.contains("\nunsafe_code = \"forbid\"\n"), "the compiler forbids it");
+    assert!(manifest.contains("\nunwrap_used = \"warn\"\n"), "clippy asks for the reason why something cannot fail");
+    assert!(!manifest.contains("panic = \"abort\""), "one session would end them all");
+    for source in sources() {
+        let allows =
+            ["unsafe ", "allow(unsafe", "allow(clippy::unwrap"].iter().find(|word| source.code.contains(**word));
+        assert_eq!(allows, None, "{}", source.path.display());
+    }
+}

@@ -1,67 +1,20 @@
 //! Properties of the wire layer that hold for all input, however it is cut up.
 
+#[path = "fuzz/src/lib.rs"]
+mod fuzz;
+
 use std::net::{IpAddr, Ipv4Addr};
 
-use bytes::Bytes;
 use ftp_alg::addr::{Announced, Claimed};
 use ftp_alg::ftp::command::{Command, CommandError, CommandLine};
-use ftp_alg::ftp::host_port::{write_eprt, write_port};
-use ftp_alg::ftp::line::{LineSplitter, MAX_LINE, Piece};
-use ftp_alg::ftp::reply::{
-    ReplyFramer, ReplyLine, extended, feat_names_hidden, passive, starts_with_command, write_227, write_229,
-};
+use ftp_alg::ftp::line::MAX_LINE;
+use ftp_alg::ftp::reply::{ReplyFramer, ReplyLine, extended, passive};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-/// What a stream comes to: whole lines, overlong ones put together again, and the end without LF.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Split {
-    lines: Vec<Vec<u8>>,
-    overlong: Vec<Vec<u8>>,
-    rest: Option<Vec<u8>>,
-}
-
-/// The same by the plainest means, with the stream whole in memory.
-fn split_plainly(stream: &[u8]) -> Split {
-    let mut split = Split::default();
-    for line in stream.split_inclusive(|&b| b == b'\n') {
-        match (line.ends_with(b"\n"), line.len()) {
-            (true, ..=MAX_LINE) => split.lines.push(line.to_vec()),
-            (false, ..MAX_LINE) => split.rest = Some(line.to_vec()),
-            _ => split.overlong.push(line.to_vec()),
-        }
-    }
-    split
-}
-
-fn split_in_chunks(stream: &[u8], sizes: &[usize]) -> Split {
-    let (mut splitter, mut split) = (LineSplitter::default(), Split::default());
-    let (mut left, mut sizes) = (stream, sizes.iter().cycle());
-    while !left.is_empty() {
-        let size = *sizes.next().expect("at least one size");
-        let (mut chunk, rest) = left.split_at(size.min(left.len()));
-        left = rest;
-        while let Some(piece) = splitter.next(&mut chunk) {
-            match piece {
-                Piece::Line(line) => split.lines.push(line.to_vec()),
-                Piece::Overlong { bytes, first, last } => {
-                    assert!(!bytes.is_empty() && bytes.len() <= MAX_LINE);
-                    assert_eq!(last, bytes.ends_with(b"\n"));
-                    if first {
-                        assert_eq!(bytes.len(), MAX_LINE);
-                        split.overlong.push(Vec::new());
-                    }
-                    split.overlong.last_mut().expect("the first part of it").extend_from_slice(&bytes);
-                }
-            }
-        }
-        assert!(chunk.is_empty());
-    }
-    assert_eq!(splitter.is_mid_line(), stream.last().is_some_and(|&b| b != b'\n'));
-    split.rest = splitter.take_rest().map(Vec::from);
-    split
-}
+use fuzz::lines::{split_in_chunks, split_plainly};
+use fuzz::{commands, host_port, replies};
 
 /// Streams with lines around the limit and everything else that may matter.
 fn stream() -> impl Strategy<Value = Vec<u8>> {
@@ -139,10 +92,6 @@ fn v4() -> impl Strategy<Value = Announced> {
     (any::<Ipv4Addr>(), any::<u16>()).prop_map(|(ip, port)| Announced::new(ip.into(), port))
 }
 
-fn claimed(to: Announced) -> Claimed {
-    Claimed::new(to.0.ip(), to.0.port())
-}
-
 proptest! {
     #[test]
     fn sec_08_any_chunking_gives_the_same_lines(stream in stream(), sizes in vec(1_usize..6000, 1..8)) {
@@ -156,45 +105,13 @@ proptest! {
         let mut framer = ReplyFramer::default();
         let opened = matches!(framer.classify(&line), ReplyLine::Opening(_));
         prop_assert_eq!(framer.is_inside(), opened);
-        for probe in [starts_with_command, feat_names_hidden] {
-            // Letters at the start decide, so that more text behind a space changes nothing.
-            prop_assert_eq!(probe(&line), probe(&[line.trim_ascii_end(), b" x\r\n"].concat()));
-        }
-
-        let controls = |bytes: &[u8]| bytes.iter().filter(|b| matches!(b, b'\r' | b'\n' | 0)).count();
-        match CommandLine::new(Bytes::from(line.clone())) {
-            Ok(command) => {
-                let wire = command.wire();
-                prop_assert!(wire.ends_with(b"\r\n"));
-                prop_assert_eq!(controls(&wire), 2);
-                prop_assert!(line.starts_with(command.content()));
-                let logged = command.verb_for_log();
-                prop_assert!(logged.len() < 80 && logged.bytes().all(|b| (b' '..=b'~').contains(&b)), "{}", logged);
-                // What a server reads from the wire is what we read.
-                let sent = CommandLine::new(wire).expect("a line that may be sent");
-                prop_assert_eq!(sent.parse(), command.parse());
-                prop_assert_eq!(sent.is_http(), command.is_http());
-            }
-            Err(_) => prop_assert!(controls(&line) > 0),
-        }
+        replies::text_behind_a_space_changes_nothing(&line);
+        commands::what_is_sent_is_one_line(&line);
     }
 
     #[test]
     fn sec_31_a_rewritten_reply_announces_one_address_and_only_ours(line in line(), to in v4()) {
-        let written = write_227(Some(&line), to).expect("IPv4");
-        prop_assert_eq!(passive(&written), Some(claimed(to)));
-        let port = to.0.port();
-        let extended_written = write_229(Some(&line), port);
-        prop_assert_eq!(extended(&extended_written), Some(Claimed::port_only(port)));
-        prop_assert!(written.starts_with(b"227 ") && extended_written.starts_with(b"229 "));
-        for inside in ["172.16.0.20", "172,16,0,20", "172-16-0-20", "fd00:16::20"] {
-            for written in [&written, &extended_written] {
-                let text = String::from_utf8_lossy(written);
-                // The random address may happen to be the inside one.
-                let ours = to.0.ip() == IpAddr::from([172, 16, 0, 20]);
-                prop_assert!(ours || !text.contains(inside), "{}", text);
-            }
-        }
+        replies::a_rewritten_reply_announces_ours_only(&line, to);
     }
 
     #[test]
@@ -225,13 +142,6 @@ proptest! {
 
     #[test]
     fn addresses_survive_the_wire(ip in any::<IpAddr>(), port in any::<u16>()) {
-        let to = Announced::new(ip, port);
-        let eprt = CommandLine::new(write_eprt(to)).expect("a line");
-        prop_assert_eq!(eprt.parse(), Ok(Command::Eprt(claimed(to))));
-        prop_assert_eq!(write_port(to).is_some(), to.0.is_ipv4());
-        if let Some(port_line) = write_port(to) {
-            let port_line = CommandLine::new(port_line).expect("a line");
-            prop_assert_eq!(port_line.parse(), Ok(Command::Port(claimed(to))));
-        }
+        host_port::survives_the_wire(ip, port);
     }
 }

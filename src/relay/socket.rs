@@ -119,6 +119,18 @@ fn keepalive() -> TcpKeepalive {
     TcpKeepalive::new().with_time(KEEPALIVE_TIME).with_interval(KEEPALIVE_INTERVAL).with_retries(KEEPALIVE_RETRIES)
 }
 
+/// How many bytes may wait unsent in the socket of a slow receiver: what TLS and interactive senders use, and little
+/// enough that a client of 4 kB/s takes half of it within IIS' 30 s.
+const UNSENT: u32 = 64 * 1024;
+
+/// Limits what waits unsent for a receiver that is slow (`TCP_NOTSENT_LOWAT`). Without, the kernel takes up to 4 MB
+/// (`net.ipv4.tcp_wmem`) and asks for more only when a third is gone; meanwhile the sender stands still, and IIS ends
+/// what stands still for 30 s (`dataChannelTimeout`). For fast receivers it would only cost wake-ups.
+pub(crate) fn limit_unsent(stream: &TcpStream) {
+    // A kernel without it (gVisor) is no reason to end a transfer.
+    let _unsupported = SockRef::from(stream).set_tcp_notsent_lowat(UNSENT);
+}
+
 /// Makes the close that follows a good one: what was written is still delivered, then FIN.
 ///
 /// # Errors

@@ -189,6 +189,7 @@ impl Session {
                 self.execute(input, now);
             }
             if self.closed || self.tls.is_auth_ahead() {
+                // Of a session that is closed the rest would go round for ever: nothing splits it any more.
                 break;
             }
             let Some(unread) = self.held.take_unread() else { break };

@@ -302,7 +302,8 @@ pub enum Reason {
     Spoofed(Leg),
     /// `limits.login_failures`.
     LoginFailures,
-    /// The first line was HTTP: a browser that was made to talk to us (CVE-2021-3618, NAT slipstreaming).
+    /// The first line was HTTP, or none of many was known: a browser that was made to talk to us (CVE-2021-3618, NAT
+    /// slipstreaming).
     NotFtp,
     /// No TLS on this control connection: the handshake failed, or the server does not offer it.
     TlsFailed(Leg),

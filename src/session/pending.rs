@@ -205,6 +205,12 @@ impl PendingQueue {
             self.forget_before(passive);
             return Match::Entry(passive);
         }
+        if begins_transfer(code)
+            && let Some(transfer) = self.transfer_behind_others()
+        {
+            self.forget_before(transfer);
+            return Match::Entry(transfer);
+        }
         self.skip_answered_abor(code);
         let Some((ticket, front)) = self.entries.front() else { return Match::Unsolicited };
         match front {
@@ -241,12 +247,22 @@ impl PendingQueue {
         self.entries.iter().find(|(_, entry)| entry == wanted).map(|(ticket, _)| *ticket)
     }
 
-    /// A 227 answers PASV and nothing else: what waits before it has been answered long ago, by a server that
-    /// gives fewer replies than it gets commands. Not so transfers, which take their time, and our own replies.
-    fn forget_before(&mut self, passive: Ticket) {
+    /// The first transfer, if it has a data channel and only such commands wait before it as have none.
+    fn transfer_behind_others(&self) -> Option<Ticket> {
+        let has_none = |entry: &Pending| !matches!(entry, Pending::Transfer(_) | Pending::Passive | Pending::Swallow);
+        match self.entries.iter().find(|(_, entry)| !has_none(entry))? {
+            (ticket, Pending::Transfer(Transfer { channel: Some(_), started: false })) => Some(*ticket),
+            _ => None,
+        }
+    }
+
+    /// A 227 answers PASV and nothing else, a 150 the transfer that has the channel: what waits before it has been
+    /// answered long ago, or never will be, by a server that gives fewer replies than it gets commands. Not so
+    /// transfers, which take their time, and our own replies.
+    fn forget_before(&mut self, answered: Ticket) {
         let mut before = true;
         self.entries.retain(|(ticket, entry)| {
-            before &= *ticket != passive;
+            before &= *ticket != answered;
             !before || matches!(entry, Pending::Transfer(_) | Pending::Own(_) | Pending::Swallow)
         });
     }
@@ -256,6 +272,12 @@ impl PendingQueue {
 /// basic-ftp#157 saw `250` before the 227.
 fn is_passive(code: Code) -> bool {
     matches!(code.get(), 227 | 229)
+}
+
+/// RFC 959 §4.2.1: nothing else is answered by these. Without this a lost reply would let the 226 of an upload pass
+/// before its data.
+fn begins_transfer(code: Code) -> bool {
+    matches!(code.get(), 125 | 150)
 }
 
 /// Whether this may be the first reply to a transfer. Some servers send 226 or 250 without a 1xx before it

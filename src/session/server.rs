@@ -15,6 +15,10 @@ use crate::addr::Leg;
 use crate::ftp::line::Piece;
 use crate::ftp::reply::{Code, ReplyLine, feat_names_hidden, starts_with_command};
 
+/// A client that gets so many commands wrong before its login is none of FTP: a browser that was made to talk to us
+/// (ALPACA, CVE-2021-3618). vsftpd 3.0.4 closes after as many.
+const MAX_UNKNOWN: u8 = 10;
+
 /// What happens to the lines of the reply that is being received.
 #[derive(Debug)]
 pub(super) enum Route {
@@ -260,6 +264,9 @@ impl Session {
         }
         self.release();
         self.flush_own();
+        if self.unknown >= MAX_UNKNOWN {
+            return self.give_up(Reason::NotFtp, "421 Too many unknown commands, closing control connection.\r\n");
+        }
         self.advance(now);
     }
 
@@ -284,6 +291,7 @@ impl Session {
             Pending::Auth => self.auth_passed(code),
             Pending::Host(line) if code.is_success() => self.tls.host = Some(Box::new(line)),
             Pending::Feat if matches!(route, Route::Drop) => self.answer_feat(),
+            Pending::Plain if !self.logged_in && matches!(code.get(), 500 | 502) => self.unknown += 1,
             Pending::Mode(letter) if code.is_success() => self.stream_mode = letter == b'S',
             Pending::EpsvAll if code.is_success() => self.epsv_only = true,
             Pending::Rein => {
@@ -339,6 +347,9 @@ impl Session {
             self.flow.server.eof = true;
             return self.withdraw_offer();
         }
+        self.flow.server.eof = true;
+        // Nobody is left to answer them.
+        self.held = Held::default();
         if let Some(rest) = self.lines.server.take_rest() {
             // An unfinished last line is the server's word all the same.
             self.reply_line(rest, now);
@@ -346,7 +357,6 @@ impl Session {
         if self.closed {
             return;
         }
-        self.flow.server.eof = true;
         match std::mem::replace(&mut self.route, Route::Pass) {
             Route::Collect(reply) if reply.is_refusal() => self.send_client(reply.into_bytes()),
             // An unfinished 227 is of no use, and names an address of the inside.
@@ -359,8 +369,6 @@ impl Session {
             self.close_exchange(&exchange);
         }
         self.withdraw_offer();
-        // Nobody is left to answer them.
-        self.held = Held::default();
         self.flow.client.shut = true;
         self.act(Action::Shutdown { leg: Leg::Client });
     }

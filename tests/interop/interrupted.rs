@@ -72,7 +72,7 @@ fn interrupt_in_inetutils_ftp_aborts_the_download() {
         let (user, password) = server.login();
         let script = format!("user {user} {password}\nbinary\nget abort/big /dev/null\nget abort/small small\nquit\n");
         // `timeout` is the Ctrl-C, after a second.
-        let bash = r#"printf %s "$1" | timeout --signal=INT --kill-after=10 1 ftp -nivdp "$2""#;
+        let bash = r#"printf %s "$1" | timeout --signal=INT --kill-after=10 1 inetutils-ftp -nivdp "$2""#;
         let mut ftp = net.command(Host::Client, "bash");
         ftp.args(["-c", bash, "bash", &script, EIP]).current_dir(net.scratch());
         let outcome = bounded(&ftp, Duration::from_secs(20));

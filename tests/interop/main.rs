@@ -85,6 +85,34 @@ fn data_mode_active() {
     }
 }
 
+/// A second FTP helper, the kernel's, on the proxy's machine and on the gateway that translates its address: what the
+/// proxy announces is not rewritten again, and nothing is dropped.
+#[test]
+fn sec_09_a_kernels_helper_on_the_way_changes_nothing() {
+    let net = Net::new(PROXY);
+    let server = Server::start(&net, Kind::Vsftpd);
+    let proxy = proxy::in_front_of_server(&net, "same");
+    for host in [Host::Gateway, Host::Proxy] {
+        net.nft(host, HELPER);
+    }
+    run_cells(&net, &server, &proxy, &SOME_CELLS, 8);
+    for host in [Host::Gateway, Host::Proxy] {
+        let counter = process::run(net.command(host, "nft").args(["list", "counter", "ip", "helper", "watched"]));
+        assert!(!counter.contains("packets 0 "), "{host:?} has not watched anything: {counter}");
+    }
+}
+
+/// Assigns the kernel's helper to FTP's control connections, to and from this machine and through it.
+const HELPER: &str = r#"
+table ip helper {
+  counter watched {}
+  ct helper ftp { type "ftp" protocol tcp; }
+  chain in { type filter hook prerouting priority filter; tcp dport 21 ct helper set "ftp"; }
+  chain out { type filter hook output priority filter; tcp dport 21 ct helper set "ftp"; }
+  chain seen { type filter hook postrouting priority filter; ct helper "ftp" counter name watched; }
+}
+"#;
+
 /// Clients whose firewall admits data connections from the port of ftp-data alone, as RFC 959 has them.
 #[test]
 fn active_mode_from_port_20() {

@@ -102,11 +102,17 @@ fn rel_04_a_slow_reader_gets_every_byte() {
     session.exchange("RETR a\r\n", "150 Opening\r\n");
     let mut data = offer.connect_slow_client();
     let count = 6 << 20;
-    data.server.sends_bulk(count).join().unwrap().unwrap();
-    drop(data.server);
-    session.server.send(DONE);
-    std::thread::sleep(Duration::from_millis(300));
-    data.client.expect_bulk(count);
+    let sending = data.server.sends_bulk(count);
+    std::thread::scope(|scope| {
+        // The server is done, and gone, while the client still has much to read.
+        scope.spawn(|| {
+            sending.join().unwrap().unwrap();
+            drop(data.server);
+            session.server.send(DONE);
+        });
+        std::thread::sleep(Duration::from_millis(300));
+        data.client.expect_bulk(count);
+    });
     data.client.ends_with(End::Fin);
     session.client.expect(DONE);
 }
@@ -122,10 +128,15 @@ fn rel_04_a_slow_reader_that_closed_early_gets_every_byte() {
     data.client.finish();
     data.server.ends_with(End::Fin);
     let count = 1 << 20;
-    data.server.sends_bulk(count).join().unwrap().unwrap();
-    drop(data.server);
-    session.reply(DONE);
-    data.client.expect_bulk(count);
+    let sending = data.server.sends_bulk(count);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            sending.join().unwrap().unwrap();
+            drop(data.server);
+            session.reply(DONE);
+        });
+        data.client.expect_bulk(count);
+    });
     data.client.ends_with(End::Fin);
 }
 

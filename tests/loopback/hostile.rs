@@ -33,6 +33,43 @@ fn sec_22_http_verbs_later_on_are_unknown_commands() {
     session.exchange("GET a.txt\r\n", "500 'GET': command not understood\r\n");
 }
 
+/// A page that makes a browser talk to us over and over, without a verb of HTTP in front: ten commands that the server
+/// does not know are the end, as with vsftpd 3.0.4. Whoever has logged in may err as often as it likes.
+#[test]
+fn sec_17_ten_unknown_commands_before_the_login_end_the_session() {
+    let scene = Scene::plain();
+    let mut session = scene.greeted(scene.net.client());
+    for _ in 0..9 {
+        session.exchange("Accept: */*\r\n", "500 'ACCEPT:': command not understood.\r\n");
+    }
+    session.exchange("USER alice\r\n", "331 Password required\r\n");
+    session.command("X-Header: y\r\nNOOP\r\n");
+    session.server.send("502 Command not implemented.\r\n");
+    session.client.expect("502 Command not implemented.\r\n421 Too many unknown commands");
+    assert!(!String::from_utf8_lossy(&session.client.rest().0).contains("X-Header"));
+    session.server.end();
+    scene.proxy.logs("outcome=not FTP");
+
+    let mut session = scene.session();
+    for _ in 0..12 {
+        session.exchange("XFOO\r\n", "500 what?\r\n");
+    }
+    session.is_usable();
+}
+
+/// MS09-053: old IIS lost its stack to STAT or NLST with long runs of wildcards. Such a line is longer than any that
+/// passes.
+#[test]
+fn sec_30_five_kilobytes_of_globs_never_reach_the_server() {
+    let scene = Scene::plain();
+    let mut session = scene.session();
+    for verb in ["STAT", "NLST", "LIST", "SITE EXEC"] {
+        session.refused(format!("{verb} {}\r\n", "*/../".repeat(1000)), "500 ");
+    }
+    let capture = String::from_utf8_lossy(&session.server.capture).into_owned();
+    assert!(!capture.contains("*/") && capture.contains("NOOP"), "{capture}");
+}
+
 #[test]
 fn sec_10_an_overlong_command_is_refused_and_skipped() {
     let scene = Scene::plain();
@@ -73,32 +110,59 @@ fn sec_10_an_overlong_reply_streams_through() {
     scene.no_leases();
 }
 
-/// What a peer sends shows in the log as text, never as what a terminal would obey; secrets never.
+/// What a peer sends shows in the log as text, never as what a terminal would obey; secrets never, however much is
+/// logged and whatever comes of the command.
 #[test]
 fn sec_29_logs_are_escaped_and_hold_no_secrets() {
-    let scene = Scene::plain();
+    let scene = Scene::with_every_log_line();
     let mut session = scene.greeted(scene.net.client());
     session.exchange("USER mal\x1b[2Jlory\r\n", "331 Password required\r\n");
     session.exchange("PASS opensesame\r\n", "332 Account, please\r\n");
     session.exchange("ACCT secretaccount\r\n", "230 in\r\n");
     session.exchange("pass tryanother\r\n", "503 in already\r\n");
+    session.exchange("  PASS behindblanks\r\n", "503 in already\r\n");
+    session.exchange(b"\xff\xf1PASS behindtelnet\r\n", "503 in already\r\n");
+    session.refused(b"PASS with\0nulsecret\r\n", "501 ");
+    session.refused(b"PA\xff\xf1SS insidetelnet\r\n", "500 ");
+    session.refused(format!("PASS toolong{}\r\n", "g".repeat(5000)), "500 ");
     session.exchange("\x1b]0;title\x07 x\r\n", "500 what?\r\n");
+    session.exchange("NOOP\r\n", "200 \x1b[31mred\r\n");
     let mut data = session.transfer("RETR dir/evil\x1b[31mname\r\n");
-    data.server.send("x");
+    data.server.send("contentsofthefile");
     data.server.finish();
-    data.client.expect("x");
+    data.client.expect("contentsofthefile");
     data.client.finish();
     drop(data);
     session.reply("226 done\r\n");
     session.exchange("QUIT\r\n", "221 bye\r\n");
     drop(session);
+    // One that is held back when its session ends, and a line that nobody ended.
+    let mut session = scene.session();
+    session.client.send("PASV\r\nPASS heldback\r\nPASS unfinished");
+    session.server.expect("PASV\r\n");
+    session.client.reset();
+    session.server.rest();
     scene.proxy.logs("lory");
     scene.proxy.logs("name");
+    scene.proxy.logs("outcome=reset by the client");
     let log = scene.proxy.stderr();
-    for secret in ["opensesame", "secretaccount", "tryanother"] {
+    for secret in [
+        "opensesame",
+        "secretaccount",
+        "tryanother",
+        "behindblanks",
+        "behindtelnet",
+        "nulsecret",
+        "insidetelnet",
+        "toolong",
+        "contentsofthefile",
+        "heldback",
+        "unfinished",
+    ] {
         assert!(!log.contains(secret), "{log}");
     }
     assert!(!log.contains('\x1b') && !log.contains('\x07'), "{}", log.escape_debug());
+    assert!(log.contains("DEBUG"), "this is not all that can be logged: {log}");
 }
 
 /// A long name is not a long line in the log.

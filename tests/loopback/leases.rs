@@ -1,6 +1,7 @@
 //! Data ports: who may use one, for how long, and what happens when there are none left.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use crate::support::net::{BLOCK, Net};
@@ -84,6 +85,55 @@ fn sec_26_exhaustion_hurts_the_hoarder_only() {
     data.client.expect("free for others");
     // And the hoarder's own leases still work.
     leases.remove(0).connect();
+}
+
+/// MS98-006: one address asks for ports in a loop, in as many sessions as it likes, and uses none. Another gets its own
+/// at once, every time.
+#[test]
+fn sec_26_a_loop_of_pasv_delays_nobody_else() {
+    const WAIT: Duration = Duration::from_secs(3);
+    let scene =
+        Scene::start(Setup { data_ports: "20000-20003", more: "timeouts: { port_wait: 3s }", ..Setup::default() });
+    let hoarders: Vec<Session> = (0..24).map(|_| scene.session()).collect();
+    let mut other = scene.session_from(scene.net.stranger());
+    let (over, refused) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|threads| {
+        for Session { mut client, mut server, .. } in hoarders {
+            let (over, refused) = (&over, &refused);
+            threads.spawn(move || {
+                while !over.load(Relaxed) {
+                    client.send("PASV\r\n");
+                    let line = client.line_within(4 * WAIT);
+                    refused.fetch_add(usize::from(line.starts_with("425 ")), Relaxed);
+                }
+            });
+            threads.spawn(move || {
+                while let Some(line) = server.line_or_end() {
+                    assert_eq!(line, "PASV\r\n");
+                    server.send("227 Entering Passive Mode (127,0,0,1,200,10).\r\n");
+                }
+            });
+        }
+        // Whatever fails here, the hoarders must end: the scope waits for them.
+        let _end = Raises(&over);
+        while refused.load(Relaxed) < 24 {
+            let start = Instant::now();
+            let mut data = other.pasv().connect();
+            data.server.send("at once");
+            data.client.expect("at once");
+            assert!(start.elapsed() < WAIT / 2, "{:?}", start.elapsed());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    });
+}
+
+/// Sets its flag when it is dropped.
+struct Raises<'a>(&'a AtomicBool);
+
+impl Drop for Raises<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
 }
 
 /// A port that is freed while somebody waits goes to the one who waits.

@@ -22,6 +22,7 @@ mod hostile;
 mod interruption;
 mod leases;
 mod limits;
+mod out_of_step;
 mod passive;
 mod quotas;
 mod shutdown;

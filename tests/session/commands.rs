@@ -469,6 +469,21 @@ fn the_unfinished_last_line_of_a_server_reaches_the_client() {
     assert_eq!(d.deeds(), ["FIN to client", "end: ServerClosed"]);
 }
 
+/// The end of the stream completes the last reply; the commands that waited for it have nowhere to go.
+#[test]
+fn commands_held_at_the_servers_fin_are_not_sent() {
+    let mut d = Driver::new(DataMode::Same);
+    d.client("PASV\r\nNOOP\r\nPASV\r\n");
+    d.server("227 =172,16,0,20,19,137");
+    d.forget();
+    d.event(Event::Eof { leg: Leg::Server });
+    assert_eq!(
+        (d.server_got(), d.client_got()),
+        (String::new(), "227 Entering Passive Mode (203,0,113,10,78,33).\n".into())
+    );
+    assert_eq!(d.deeds(), ["dial 1 server 172.16.0.20:5001", "close 1", "FIN to client", "end: ServerClosed"]);
+}
+
 #[test]
 fn sec_31_an_unfinished_227_does_not_reach_the_client() {
     for text in ["227 Entering (172,16,0,20,19,137).", "227-x\r\n y (172,16,0,20,19,137)\r\n", "227-(172,16,0,20,1,1)"]
@@ -501,4 +516,32 @@ pub(crate) fn transfer(command: &str) -> Driver {
     d.server("150 x\r\n");
     d.forget();
     d
+}
+
+/// Those that we refuse ourselves do not count, nor do other errors, nor anything after the login.
+#[test]
+fn sec_17_unknown_commands_are_counted_until_the_login() {
+    let mut d = Driver::connected(DataMode::Same);
+    d.server("220 ready\r\n");
+    for _ in 0..20 {
+        d.client("AUTH TLS\r\nPORT x\r\nSYST\r\n");
+        d.server("530 log in first\r\n");
+    }
+    for _ in 0..9 {
+        d.client("X\r\n");
+        d.server("500 what?\r\n");
+    }
+    assert_eq!(d.closed(), None);
+    d.forget();
+    d.client("CLNT x\r\nNOOP\r\n");
+    d.server("502 no\r\n200 noop\r\n");
+    assert_eq!(d.client_got(), "502 no\n421 Too many unknown commands, closing control connection.\n");
+    assert_eq!(d.closed(), Some(Reason::NotFtp));
+
+    let mut d = Driver::new(DataMode::Same);
+    for _ in 0..20 {
+        d.client("X\r\n");
+        d.server("500 what?\r\n");
+    }
+    assert_eq!(d.closed(), None);
 }

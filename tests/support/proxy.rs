@@ -35,7 +35,13 @@ impl Proxy {
     /// Starts it and waits until all of these addresses are listened on.
     #[track_caller]
     pub(crate) fn start(log: &Transcript, yaml: &str, listens_on: &[SocketAddr]) -> Self {
-        let mut proxy = Self::spawn(log, yaml, Command::new(BINARY));
+        Self::start_at_level("debug", log, yaml, listens_on)
+    }
+
+    /// With this log level, for everything that can log.
+    #[track_caller]
+    pub(crate) fn start_at_level(level: &str, log: &Transcript, yaml: &str, listens_on: &[SocketAddr]) -> Self {
+        let mut proxy = Self::spawn(log, yaml, level, Command::new(BINARY));
         proxy.wait_until_it_listens(yaml, listens_on);
         proxy
     }
@@ -43,19 +49,19 @@ impl Proxy {
     /// As [`start`](Self::start), with so many descriptors at most.
     #[track_caller]
     pub(crate) fn start_with_files(log: &Transcript, yaml: &str, listens_on: &[SocketAddr], files: u32) -> Self {
-        let mut proxy = Self::spawn(log, yaml, with_files(files));
+        let mut proxy = Self::spawn(log, yaml, "debug", with_files(files));
         proxy.wait_until_it_listens(yaml, listens_on);
         proxy
     }
 
-    fn spawn(log: &Transcript, yaml: &str, mut command: Command) -> Self {
+    fn spawn(log: &Transcript, yaml: &str, level: &str, mut command: Command) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let config = dir.path().join("proxy.yaml");
         std::fs::write(&config, yaml).expect("a writable temporary directory");
         let mut child = command
             .args(["run", "--config"])
             .arg(&config)
-            .env("RUST_LOG", "debug")
+            .env("RUST_LOG", level)
             .env("NO_COLOR", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -81,7 +87,7 @@ impl Proxy {
     #[track_caller]
     fn ends_at_its_start(yaml: &str, command: Command, code: i32) -> String {
         let log = Transcript::new();
-        let mut proxy = Self::spawn(&log, yaml, command);
+        let mut proxy = Self::spawn(&log, yaml, "debug", command);
         let status = proxy.exits_within(DEADLINE);
         if let Some(stderr) = proxy.stderr.take() {
             let _closed = stderr.join();

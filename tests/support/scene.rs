@@ -71,6 +71,16 @@ impl Scene {
         Self::start(Setup::default())
     }
 
+    /// The log has all that it can have.
+    #[track_caller]
+    pub(crate) fn with_every_log_line() -> Self {
+        let (net, log) = (Net::new(), Transcript::new());
+        let server = Door::open(&log, "server", net.server().ip(), net.server().port());
+        let yaml = Setup::default().yaml(net.proxy(), &net.server().to_string());
+        let proxy = Proxy::start_at_level("trace", &log, &yaml, &[net.proxy()]);
+        Self { net, proxy, server, log }
+    }
+
     /// `server.data_mode` is this.
     #[track_caller]
     pub(crate) fn mode(server: &'static str) -> Self {

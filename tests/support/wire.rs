@@ -156,6 +156,20 @@ impl Wire {
         }
     }
 
+    /// The next line; `None` once the connection has ended.
+    #[track_caller]
+    pub(crate) fn line_or_end(&mut self) -> Option<String> {
+        while !self.unread.contains(&b'\n') {
+            match self.receive(Instant::now() + 4 * DEADLINE) {
+                Ok(Some(_)) => {}
+                Ok(None) => return None,
+                Err(error) if is_reset(&error) => return None,
+                Err(error) => self.fail(&format!("wanted a line or the end, got {error}")),
+            }
+        }
+        Some(self.line())
+    }
+
     /// The next line, which must start like this.
     #[track_caller]
     pub(crate) fn line_starting(&mut self, start: &str) -> String {
@@ -169,15 +183,16 @@ impl Wire {
     /// Nothing arrives for so long, not even an end.
     #[track_caller]
     pub(crate) fn silence(&mut self, time: Duration) {
-        let deadline = Instant::now() + time;
-        if self.unread.is_empty()
-            && let Err(error) = self.receive(deadline)
-            && error.kind() == ErrorKind::TimedOut
-        {
-            return;
+        if !self.is_silent(time) {
+            let got = self.unread.escape_ascii().to_string();
+            self.fail(&format!("wanted silence for {time:?}, got {got:?} or an end"));
         }
-        let got = self.unread.escape_ascii().to_string();
-        self.fail(&format!("wanted silence for {time:?}, got {got:?} or an end"));
+    }
+
+    /// Whether nothing arrives for so long, not even an end. What arrives stays to be expected.
+    pub(crate) fn is_silent(&mut self, time: Duration) -> bool {
+        self.unread.is_empty()
+            && self.receive(Instant::now() + time).is_err_and(|error| error.kind() == ErrorKind::TimedOut)
     }
 
     /// Nothing more comes, and the connection ends.

@@ -1,4 +1,5 @@
-//! The classic `ftp`, of GNU inetutils: commands on its standard input.
+//! The classic `ftp`, of GNU inetutils: commands on its standard input. Called by its own name: `ftp` is whichever
+//! client has been installed last.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -29,7 +30,7 @@ pub fn arguments(task: &Task<'_>) -> CommandLine {
     script.extend(b"quit\n");
     // -n: no ~/.netrc, -i: no questions, -v -d: show replies and commands; -A, -p: active, passive.
     let flags = if task.mode.is_passive() { "-nivdp" } else { "-nivdA" };
-    let pipe = r#"printf %s "$1" | exec ftp "$2" "$3""#;
+    let pipe = r#"printf %s "$1" | exec inetutils-ftp "$2" "$3""#;
     let mut line: CommandLine = ["sh", "-c", pipe, "sh"].map(OsString::from).to_vec();
     line.extend([OsString::from_vec(script), flags.into(), task.mode.address().into()]);
     line
