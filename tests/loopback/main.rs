@@ -26,3 +26,4 @@ mod passive;
 mod quotas;
 mod shutdown;
 mod timeouts;
+mod tls;
