@@ -102,7 +102,8 @@ fn every_key_of_terminating_arrives_where_it_belongs() {
 fn the_servers_name_is_that_of_upstream_unless_there_is_another() {
     let identity = |tls: &str| read(tls).server.identity().unwrap().clone();
     let server = identity("{ server: { mode: explicit } }");
-    assert_eq!((&server.verify, server.max_version), (&Verify::System, TlsVersion::V1_2));
+    assert_eq!((&server.verify, server.max_version, server.lenient), (&Verify::System, TlsVersion::V1_2, false));
+    assert!(identity("{ server: { mode: explicit, lenient: true } }").lenient);
     assert_eq!(server.name.to_str(), "ftp.example.internal", "without the dot that only DNS knows");
     let server = identity("{ server: { mode: implicit, verify: /s.pem, name: other.example, max_version: 1.3 } }");
     let Verify::File(file) = &server.verify else { panic!("{server:?}") };
@@ -172,7 +173,7 @@ fn a_key_that_has_no_meaning_in_its_mode() {
     }
     let ports = error(&format!("{{ client: {{ mode: terminate, {PAIR}, passthrough_ports: 50000 }} }}"));
     assert_starts(&ports, "client.passthrough_ports: has no meaning with `mode: terminate`; write `mode: passthrough`");
-    for key in ["verify: none", "name: a", "max_version: 1.3"] {
+    for key in ["verify: none", "name: a", "max_version: 1.3", "lenient: true"] {
         let wrong = error(&format!("{{ server: {{ {key} }} }}"));
         assert!(
             wrong.contains("has no meaning with `mode: plain`; write `mode: explicit` or `mode: implicit`"),

@@ -61,6 +61,7 @@ listeners:
         verify: none
         name: ftp.example.com
         max_version: 1.3
+        lenient: true
     policy:
       allow: 198.51.100.0/24
       deny: SITE

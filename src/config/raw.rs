@@ -90,6 +90,7 @@ pub(super) struct TlsServer {
     pub(super) verify: Option<String>,
     pub(super) name: Option<String>,
     pub(super) max_version: Option<String>,
+    pub(super) lenient: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

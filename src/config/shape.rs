@@ -69,7 +69,8 @@ const TLS_CLIENT: Shape = Map(&[
     ("passthrough_ports", &Text),
 ]);
 
-const TLS_SERVER: Shape = Map(&[("mode", &Text), ("verify", &Text), ("name", &Text), ("max_version", &Text)]);
+const TLS_SERVER: Shape =
+    Map(&[("mode", &Text), ("verify", &Text), ("name", &Text), ("max_version", &Text), ("lenient", &Text)]);
 
 const TIMEOUTS: Shape = Map(&[
     ("control_idle", &Text),

@@ -104,6 +104,8 @@ pub struct ServerIdentity {
     pub name: ServerName<'static>,
     /// The newest version that is offered.
     pub max_version: TlsVersion,
+    /// A download that ends without `close_notify` is complete.
+    pub lenient: bool,
 }
 
 /// Who vouches for the server.

@@ -338,9 +338,12 @@ async fn shake_hands(
     shared: &Shared,
 ) -> Result<(secured::End, secured::End), (Leg, io::Error)> {
     let (timeouts, tls) = (shared.config.timeouts, &shared.config.tls);
-    let lenient = matches!(&tls.client, ClientTls::Terminate(terms) if terms.lenient);
-    let client = encryption::towards_client(client, keys.client.as_deref(), lenient, timeouts.connect_client);
-    let server = encryption::towards_server(server, keys.server.as_deref(), timeouts.connect_server);
+    let lenient = PerLeg {
+        client: matches!(&tls.client, ClientTls::Terminate(terms) if terms.lenient),
+        server: tls.server.identity().is_some_and(|identity| identity.lenient),
+    };
+    let client = encryption::towards_client(client, keys.client.as_deref(), lenient.client, timeouts.connect_client);
+    let server = encryption::towards_server(server, keys.server.as_deref(), lenient.server, timeouts.connect_server);
     let client = async { client.await.map_err(|error| (Leg::Client, error)) };
     let server = async { server.await.map_err(|error| (Leg::Server, error)) };
     tokio::try_join!(client, server)

@@ -99,12 +99,17 @@ pub(super) async fn towards_client(
     Ok(End::tls(stream, lenient))
 }
 
-/// Our end of a data connection to the server.
-pub(super) async fn towards_server(stream: TcpStream, keys: Option<&ServerLegTls>, limit: Duration) -> io::Result<End> {
+/// Our end of a data connection to the server. `lenient`: FIN without close_notify is as good an end.
+pub(super) async fn towards_server(
+    stream: TcpStream,
+    keys: Option<&ServerLegTls>,
+    lenient: bool,
+    limit: Duration,
+) -> io::Result<End> {
     let Some(keys) = keys else { return Ok(End::plain(stream)) };
     let connector = TlsConnector::from(keys.data_config().map_err(io::Error::other)?);
     let name: ServerName<'static> = keys.name().clone();
-    Ok(End::tls(within(limit, connector.connect(name, Socket::new(stream))).await?, false))
+    Ok(End::tls(within(limit, connector.connect(name, Socket::new(stream))).await?, lenient))
 }
 
 async fn within<T>(limit: Duration, handshake: impl Future<Output = io::Result<T>>) -> io::Result<T> {

@@ -176,7 +176,10 @@ impl Session {
                 self.unknown_transfer(ticket, now);
                 Route::Pass
             }
-            Pending::Transfer(Transfer { channel: Some(channel), .. }) if code.is_success() => {
+            // The server knows why there was no data connection, or says that there was one; not so for the client's TLS.
+            Pending::Transfer(Transfer { channel: Some(channel), .. })
+                if code.is_success() || self.channels.is_unprotected(*channel) =>
+            {
                 let channel = *channel;
                 self.dial_client(Some(channel));
                 self.output.open_final(channel, code.get());

@@ -264,6 +264,12 @@ impl Channels {
         self.offer.as_deref_mut().into_iter().chain(&mut self.moving).find(|channel| channel.id == id)
     }
 
+    /// Whether the client did not get through its TLS handshake.
+    pub(super) fn is_unprotected(&mut self, id: ChannelId) -> bool {
+        let ended = self.get_mut(id).and_then(|channel| channel.ended);
+        ended.is_some_and(|report| report.end == End::TlsFailed(Leg::Client))
+    }
+
     pub(super) fn flushed(&mut self, id: ChannelId, leg: Leg) {
         if let Some(channel) = self.get_mut(id) {
             channel.flushed[leg] = true;

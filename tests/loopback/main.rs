@@ -27,3 +27,4 @@ mod passive;
 mod quotas;
 mod shutdown;
 mod timeouts;
+mod tls;

@@ -100,7 +100,8 @@ fn authorities_that_cannot_be_used_are_named_too() {
     let error = TlsServer::load("ftp", &config).unwrap_err().to_string();
     assert!(error.starts_with("tls.client.client_ca: ") && error.contains("has no certificate"), "{error}");
     let verify = Verify::File(file("tls.server.verify", &files.path("missing.pem")));
-    let identity = ServerIdentity { verify, name: server_name("ftp.example"), max_version: TlsVersion::V1_2 };
+    let (name, max_version) = (server_name("ftp.example"), TlsVersion::V1_2);
+    let identity = ServerIdentity { verify, name, max_version, lenient: false };
     let error = TlsClient::load(&identity).unwrap_err().to_string();
     assert!(error.starts_with("tls.server.verify: cannot read "), "{error}");
 }

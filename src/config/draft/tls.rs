@@ -151,18 +151,20 @@ impl Reader<'_, '_> {
                 ("verify", raw.verify.is_some()),
                 ("name", raw.name.is_some()),
                 ("max_version", raw.max_version.is_some()),
+                ("lenient", raw.lenient.is_some()),
             ];
             self.misplaced(&keys, "explicit` or `mode: implicit", raw.mode.as_deref().unwrap_or("plain"), at);
             return Some(ServerTls::Plain);
         }
         let max_version = self.version(raw.max_version, &at.key("max_version"));
+        let lenient = self.optional(raw.lenient, &at.key("lenient"), value::boolean).unwrap_or_default();
         let verify = self.verify(raw.verify, &at.key("verify"));
         let name = match raw.name {
             Some(name) => self.optional(Some(name), &at.key("name"), server_name),
             // What was reported about `upstream` is not reported once more.
             None => upstream.and_then(|upstream| self.name_of(upstream, &at.key("name"))),
         };
-        let identity = ServerIdentity { verify: verify?, name: name?, max_version };
+        let identity = ServerIdentity { verify: verify?, name: name?, max_version, lenient };
         Some(if mode == ServerMode::Implicit { ServerTls::Implicit(identity) } else { ServerTls::Explicit(identity) })
     }
 

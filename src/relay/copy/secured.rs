@@ -197,7 +197,15 @@ impl Direction<'_> {
                 Ok(0) => break,
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && self.may_end_so() => break,
-                Err(_) => return Err(from_leg),
+                Err(error) => {
+                    if error.kind() == io::ErrorKind::UnexpectedEof {
+                        tracing::info!(
+                            "a data connection with the {from_leg} ended without close_notify and counts as cut; see \
+                             `tls.{from_leg}.lenient`"
+                        );
+                    }
+                    return Err(from_leg);
+                }
             };
             self.hand_on(&buffer[..count], &mut to).await.map_err(|_| self.to_leg)?;
         }

@@ -49,7 +49,7 @@ impl Peers {
         let (server, our_server) = if server_tls {
             let theirs = acceptor.accept(server);
             let (server, ours) = tokio::try_join!(theirs, connector.connect(name, Socket::new(our_server))).unwrap();
-            (Either::Right(TlsStream::from(server)), End::tls(ours, false))
+            (Either::Right(TlsStream::from(server)), End::tls(ours, lenient))
         } else {
             (Either::Left(server), End::plain(our_server))
         };
@@ -120,6 +120,25 @@ async fn rel_03_an_upload_without_close_notify_is_cut_unless_lenient() {
         } else {
             assert_eq!(at_server.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
             assert_eq!(soon("the copy's end", copy).await.unwrap().0, CopyEnd::Reset(Leg::Client));
+        }
+    }
+}
+
+/// pyftpdlib does it when there is nothing to send.
+#[tokio::test]
+async fn rel_03_a_download_without_close_notify_is_cut_unless_lenient() {
+    for lenient in [false, true] {
+        let Peers { mut client, mut server, copy } = Peers::new(true, lenient, SOON).await;
+        let Either::Right(server_tls) = &mut server else { panic!("it speaks TLS") };
+        server_tls.get_mut().0.shutdown().await.unwrap();
+        let at_client = read_all(&mut client).await;
+        if lenient {
+            assert_eq!(at_client.unwrap(), b"");
+            client.shutdown().await.unwrap();
+            assert_eq!(soon("the copy's end", copy).await.unwrap(), (CopyEnd::Complete, 0, 0));
+        } else {
+            assert_eq!(at_client.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+            assert_eq!(soon("the copy's end", copy).await.unwrap().0, CopyEnd::Reset(Leg::Server));
         }
     }
 }
