@@ -5,10 +5,10 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::addr::Leg;
-use crate::session::{Notice, Reason, TransferRecord};
+use crate::session::{ChannelReport, Notice, Reason, TransferRecord};
 
 use super::upstream::Connector;
 
@@ -94,6 +94,22 @@ impl Journal {
             "session"
         );
     }
+}
+
+/// A data connection of a session that is passed through. Nobody knows which session of its client's address it belongs
+/// to, or what moved there: all that shows are bytes.
+pub(super) fn passed(listener: &str, client: SocketAddr, port: u16, report: ChannelReport, took: Duration) {
+    let ChannelReport { end, up, down } = report;
+    tracing::info!(
+        listener,
+        %client,
+        port,
+        bytes_up = up,
+        bytes_down = down,
+        seconds = took.as_secs_f64(),
+        outcome = %end,
+        "transfer passed through"
+    );
 }
 
 /// A text of its own, so that the text format puts it in quotes: names have spaces.
