@@ -91,3 +91,36 @@ async fn carry(shared: &Shared, at: Endpoint, client: TcpStream, port: u16) -> C
     let copied = copy_counted(client, server, &shared.process.pipes, timeouts.data_idle, &moved, |_| {}).await;
     ChannelReport { end: end_of(copied.end), up: copied.up, down: copied.down }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::addr::PerLeg;
+    use crate::config::DataPorts;
+    use crate::relay::Process;
+    use crate::relay::ports::PortRegistry;
+
+    /// Routing would pick 127.0.0.1.
+    #[tokio::test]
+    async fn sec_15_the_server_sees_the_address_of_the_control_connection() {
+        let yaml = "listeners: [{ bind: \"127.0.0.1:2121\", upstream: \"127.0.0.2:21\", client: { address_map: \
+                    [{ peers: any, announce: local }], data_ports: 20000 } }]";
+        let config = Arc::new(Config::parse(yaml, "test.yaml").unwrap());
+        let registry = PortRegistry::bind(&[]).unwrap();
+        let pool = || registry.pool(&[], &DataPorts::Any);
+        let ports = PerLeg { client: pool(), server: pool() };
+        let shared = Shared::new(&config.listeners[0], &config, ports, 1, Process::default()).unwrap();
+        let (server, listener) = (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        accepted.set_nonblocking(true).unwrap();
+        let port = server.local_addr().unwrap().port();
+        let at = Endpoint { peer: "127.0.0.1:21".parse().unwrap(), local: "127.0.0.9:40000".parse().unwrap() };
+        let relayed = tokio::spawn(async move { carry(&shared, at, accepted, port).await });
+        let (_data, from) = tokio::task::spawn_blocking(move || server.accept()).await.unwrap().unwrap();
+        assert_eq!(from.ip(), at.local.ip());
+        relayed.abort();
+    }
+}

@@ -9,6 +9,7 @@ mod interrupted;
 mod large;
 mod matrix;
 mod net;
+mod passed;
 mod process;
 mod proxy;
 mod servers;

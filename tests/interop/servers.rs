@@ -97,10 +97,20 @@ pub struct Server {
 impl Server {
     /// Starts a server on port 21 of the server's machine.
     pub fn start(net: &Net, kind: Kind) -> Self {
+        Self::start_with(net, kind, "", &[])
+    }
+
+    /// The same with further lines of its configuration, for a server that has such a file, and with files under `/srv`.
+    pub fn start_with(net: &Net, kind: Kind, more: &str, files: &[(&str, &str)]) -> Self {
         let dir = net.scratch().join("server");
         fs::create_dir_all(dir.join("root")).unwrap();
         fs::create_dir_all(dir.join("empty")).unwrap();
         let mut arguments = configure(kind, &dir);
+        if !more.is_empty() {
+            let conf = fs::read_to_string(dir.join("conf")).unwrap();
+            fs::write(dir.join("conf"), conf + more).unwrap();
+        }
+        files.iter().for_each(|(name, text)| fs::write(dir.join(name), text).unwrap());
         // `ip netns exec` gives the program mounts of its own, so that this one is not seen outside.
         let script = r#"mount --bind "$1" /srv && shift && exec "$@""#;
         arguments.splice(0..0, ["-c".into(), script.into(), "sh".into(), dir.clone()]);

@@ -23,6 +23,7 @@ mod interruption;
 mod leases;
 mod limits;
 mod passive;
+mod passthrough;
 mod quotas;
 mod shutdown;
 mod timeouts;
