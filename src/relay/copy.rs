@@ -14,6 +14,7 @@
 //! on which.
 
 mod mover;
+pub mod opaque;
 pub mod secured;
 
 use std::io;
@@ -125,6 +126,7 @@ async fn run(
         moved,
         done: &done[to_leg],
         activity: &activity,
+        from_failed: None,
     };
     let up = direction(client, server, Leg::Server, &moved.up);
     let down = direction(server, client, Leg::Client, &moved.down);
@@ -190,6 +192,8 @@ struct Direction<'a> {
     moved: &'a AtomicU64,
     done: &'a AtomicBool,
     activity: &'a Activity,
+    /// Where a failed sender is read to its end, whether it has failed: the end is no FIN then.
+    from_failed: Option<&'a AtomicBool>,
 }
 
 impl Direction<'_> {
@@ -218,6 +222,7 @@ impl Direction<'_> {
                     }
                     Filled::Copy => Mover::buffer(),
                     Filled::Nothing => break,
+                    Filled::End if self.from_failed.is_some_and(|failed| failed.load(Relaxed)) => return Err(from_leg),
                     Filled::End => return Ok(()),
                 };
                 // Two fast peers never make us wait, but the other direction and the timer want their turn.

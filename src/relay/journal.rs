@@ -17,7 +17,7 @@ static SESSIONS: AtomicU64 = AtomicU64::new(1);
 /// The log of one session.
 #[derive(Debug)]
 pub(super) struct Journal {
-    listener: String,
+    listener: Box<str>,
     session: u64,
     client: SocketAddr,
     began: Instant,
@@ -28,7 +28,7 @@ impl Journal {
     pub(super) fn open(listener: &str, client: SocketAddr) -> Self {
         let session = SESSIONS.fetch_add(1, Ordering::Relaxed);
         tracing::debug!(%listener, session, %client, "session began");
-        Self { listener: listener.to_owned(), session, client, began: Instant::now(), transfers: 0 }
+        Self { listener: listener.into(), session, client, began: Instant::now(), transfers: 0 }
     }
 
     pub(super) fn transferred(&mut self, user: Option<&[u8]>, record: &TransferRecord) {

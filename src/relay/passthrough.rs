@@ -21,7 +21,8 @@ use self::sessions::Entrance;
 pub(super) use self::sessions::{Passed, Sessions};
 use super::channel::end_of;
 use super::control::Endpoint;
-use super::copy::{Moved, copy_counted};
+use super::copy::Moved;
+use super::copy::opaque::copy_opaque;
 use super::ports::bind::{self, Taker};
 use super::ports::{self, BindError, SlotId};
 use super::{Shared, journal, socket};
@@ -88,7 +89,7 @@ async fn carry(shared: &Shared, at: Endpoint, client: TcpStream, port: u16) -> C
     };
     let Ok(client) = tokio::net::TcpStream::from_std(client) else { return nothing(End::Reset(Leg::Client)) };
     let moved = Moved::default();
-    let copied = copy_counted(client, server, &shared.process.pipes, timeouts.data_idle, &moved, |_| {}).await;
+    let copied = copy_opaque(client, server, &shared.process.pipes, timeouts.data_idle, &moved).await;
     ChannelReport { end: end_of(copied.end), up: copied.up, down: copied.down }
 }
 

@@ -48,6 +48,8 @@ fn curl(net: &Net, arguments: &[&str]) -> Outcome {
     bounded(&command, Duration::from_secs(20))
 }
 
+const UPLOADS: u64 = 4;
+
 /// Uploads and downloads with these options.
 #[track_caller]
 fn both_ways(net: &Net, server: &Server, dir: &str, options: &[&str]) {
@@ -55,9 +57,12 @@ fn both_ways(net: &Net, server: &Server, dir: &str, options: &[&str]) {
     make_writable_dir(&remote);
     fs::write(net.scratch().join("up"), content()).unwrap();
     let url = format!("ftp://{EIP}/{dir}/up");
-    let up = curl(net, &[options, &["-T", "up", &url]].concat());
-    assert!(up.success, "{dir}: {}\n{}", up.transcript, server.log());
-    assert!(fs::read(remote.join("up")).unwrap() == content(), "{dir}: another file arrived");
+    // More than once: this curl resets the connection behind an upload, and nothing of it may get lost.
+    for _ in 0..UPLOADS {
+        let up = curl(net, &[options, &["-T", "up", &url]].concat());
+        assert!(up.success, "{dir}: {}\n{}", up.transcript, server.log());
+        assert!(fs::read(remote.join("up")).unwrap() == content(), "{dir}: another file arrived");
+    }
     place(&remote.join("down"), &content());
     let down = curl(net, &[options, &["-o", "down", &url.replace("/up", "/down")]].concat());
     assert!(down.success, "{dir}: {}\n{}", down.transcript, server.log());
@@ -71,8 +76,7 @@ fn tls_passed_through() {
     both_ways(&net, &server, "epsv", &[]);
     // Takes the address of the control connection in place of the one in 227.
     both_ways(&net, &server, "pasv", &["--disable-epsv", "--ftp-skip-pasv-ip"]);
-    assert_eq!(net.counted(Counter::DialledByProxy), 4, "{}", proxy.said());
-    assert_eq!(net.counted(Counter::Resets), 0, "{}", proxy.said());
+    assert_eq!(net.counted(Counter::DialledByProxy), 2 * (UPLOADS + 1), "{}", proxy.said());
     lftp(&net, &server);
 
     // The README says so: nobody but the two ends can change an encrypted 227.
