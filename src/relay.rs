@@ -14,6 +14,7 @@ mod encryption;
 mod journal;
 mod listener;
 mod logins;
+mod passthrough;
 pub mod ports;
 pub mod socket;
 pub mod splice;
@@ -28,7 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use self::admission::Admission;
@@ -36,6 +37,7 @@ use self::descriptors::{Plan, TooFewDescriptors};
 use self::encryption::{Encryption, EncryptionError};
 use self::listener::{ListenError, Refusals};
 use self::logins::Logins;
+use self::passthrough::Sessions;
 use self::ports::{BindError, PortPool, PortRegistry};
 use self::splice::Pipes;
 use self::upstream::Connector;
@@ -53,6 +55,8 @@ struct Shared {
     admission: Arc<Admission>,
     logins: Arc<Logins>,
     encryption: Encryption,
+    /// Those that client and server encrypt between them.
+    passed: Arc<Sessions>,
     process: Process,
 }
 
@@ -84,6 +88,7 @@ impl Shared {
             encryption: Encryption::load(listener)?,
             admission: Admission::new(sessions, limits.sessions_per_address.map(NonZeroU32::get)),
             logins: Logins::new(&listener.name, limits.login_failures.get()),
+            passed: Arc::default(),
             settings: Arc::new(settings(listener)),
             upstream: Connector::new(listener, Arc::clone(config)),
             config: listener.clone(),
@@ -117,6 +122,7 @@ pub struct Proxy {
     drain: Duration,
     /// The data ports stay open as long as there are sessions.
     _registry: PortRegistry,
+    _passthrough: DropGuard,
 }
 
 impl Proxy {
@@ -132,12 +138,15 @@ impl Proxy {
         let config = Arc::new(config);
         let drain = config.listeners.iter().map(|listener| listener.timeouts.drain).max().unwrap_or_default();
         let mut bound = Vec::new();
+        let open = CancellationToken::new();
+        let passthrough = open.clone().drop_guard();
         for (listener, sessions) in config.listeners.iter().zip(plan.sessions()) {
             let local: Vec<IpAddr> = listener.bind.iter().map(|addr| addr.ip()).collect();
             let pool = |leg: &LegConfig| registry.pool(&local, &leg.data_ports).admitting(leg.data_peer);
             let pending = listener.limits.pending_ports_per_address;
             let ports = PerLeg { client: pool(&listener.client).at_most(pending), server: pool(&listener.server) };
             let shared = Shared::new(listener, &config, ports, sessions, process.clone())?;
+            passthrough::serve(&shared, &open)?;
             bound.push((listener::bind(&shared)?, shared));
         }
         let certificates = bound.iter().filter_map(|(_, shared)| shared.encryption.client.clone()).collect();
@@ -149,7 +158,7 @@ impl Proxy {
                 tokio::spawn(listener::serve(Arc::clone(&shared), listener));
             }
         }
-        Ok(Self { process, drain, _registry: registry })
+        Ok(Self { process, drain, _registry: registry, _passthrough: passthrough })
     }
 
     /// Accepts nobody any more and asks every session to end at its next boundary.

@@ -385,7 +385,7 @@ async fn copy_encrypted(
     ChannelReport { end, up: moved.up(), down: moved.down() }
 }
 
-fn end_of(copy: CopyEnd) -> End {
+pub(super) fn end_of(copy: CopyEnd) -> End {
     match copy {
         CopyEnd::Complete => End::Complete,
         CopyEnd::Reset(leg) => End::Reset(leg),

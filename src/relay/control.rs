@@ -15,6 +15,7 @@ use super::channel::{self, ChannelEvent, Order};
 use super::encryption::Keys;
 use super::journal::Journal;
 use super::logins::{Answer, Attempts};
+use super::passthrough::Passed;
 use super::upstream::Connected;
 use super::wire::{Batching, Received, Wire};
 use super::{Shared, finished, socket};
@@ -56,6 +57,8 @@ struct Control {
     /// A login that must wait, until it is worth asking again. Boxed, like everything that an idle session does without.
     login_wait: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     keys: Keys,
+    /// The entry of a session that is passed through. Boxed, since most are not.
+    passed: Option<Box<Passed>>,
     /// A fresh connection to the server is due.
     reconnects: bool,
     closed: Option<Reason>,
@@ -159,6 +162,7 @@ impl Control {
             server: None,
             channels: Channels::default(),
             keys: Keys::default(),
+            passed: None,
             reconnects: false,
             closed: None,
         }))
@@ -322,8 +326,7 @@ impl Control {
             Action::StartTls { leg } => self.start_tls(leg),
             Action::StopTls { leg } => self.stop_tls(leg),
             Action::Reconnect => self.leave_server(),
-            // The session hands bytes on unread; there is nothing to do differently.
-            Action::PassThrough => {}
+            Action::PassThrough => self.pass_through(),
             Action::CloseChannel { id } => self.channels.close(id),
             Action::AskLogin => self.ask_login(),
             Action::LoginAnswered { failed } => self.attempts.answered(failed),
@@ -349,6 +352,8 @@ impl Control {
     }
 
     async fn end(mut self: Box<Self>, why: Reason) {
+        // The farewell may take its time; nothing new belongs to this session in it.
+        self.passed = None;
         // What still runs is cut, and looks cut; how far it had come is for the log.
         for event in std::mem::take(&mut self.channels).close_all().await {
             self.handle(event.as_event());

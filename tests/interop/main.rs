@@ -10,6 +10,7 @@ mod interrupted;
 mod large;
 mod matrix;
 mod net;
+mod passed;
 mod process;
 mod proxy;
 mod servers;

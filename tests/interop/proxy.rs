@@ -35,6 +35,23 @@ listeners:
     start(net, Host::Proxy, &config, 21)
 }
 
+/// The same for TLS that client and server speak with each other, with half of the open ports for their data connections.
+pub fn passing_through(net: &Net) -> Daemon {
+    let config = r#"
+listeners:
+  - name: interop
+    bind: ["172.16.0.10:21"]
+    upstream: "172.16.0.20:21"
+    client:
+      address_map:
+        - { peers: any, announce: 203.0.113.10 }
+      data_ports: 20000-20010
+    tls:
+      client: { mode: passthrough, passthrough_ports: 20011-20020 }
+"#;
+    start(net, Host::Proxy, config, 21)
+}
+
 /// On the server's own machine, where deploy/same-host.nft leads port 21 of the outer interface to it.
 pub fn beside_server(net: &Net, upstream: &str) -> Daemon {
     let config = format!(

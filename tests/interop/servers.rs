@@ -121,12 +121,22 @@ impl Server {
 
     /// Starts a server on the server's machine.
     pub fn start_with(net: &Net, kind: Kind, security: Security) -> Self {
+        Self::start_configured(net, kind, security, "", &[])
+    }
+
+    /// The same with further lines of its configuration, for a server that has such a file, and with files under `/srv`.
+    pub fn start_configured(net: &Net, kind: Kind, security: Security, more: &str, files: &[(&str, &str)]) -> Self {
         let dir = net.scratch().join("server");
         fs::create_dir_all(dir.join("root")).unwrap();
         fs::create_dir_all(dir.join("empty")).unwrap();
         certificate::write(&dir);
         let mut arguments = configure(kind, security, &dir);
         let port = if security == Security::Implicit { 990 } else { 21 };
+        if !more.is_empty() {
+            let conf = fs::read_to_string(dir.join("conf")).unwrap();
+            fs::write(dir.join("conf"), conf + more).unwrap();
+        }
+        files.iter().for_each(|(name, text)| fs::write(dir.join(name), text).unwrap());
         // `ip netns exec` gives the program mounts of its own, so that this one is not seen outside.
         let script = r#"mount --bind "$1" /srv && shift && exec "$@""#;
         arguments.splice(0..0, ["-c".into(), script.into(), "sh".into(), dir.clone()]);

@@ -1,4 +1,4 @@
-//! Turning control connections over: to TLS and back, or to another connection.
+//! Turning control connections over: to TLS and back, to another connection, or to the two peers themselves.
 
 use super::Control;
 use crate::addr::{Leg, PerLeg};
@@ -61,6 +61,12 @@ impl Control {
             self.shared.process.tasks.spawn(wire.finish(self.shared.config.timeouts.close));
         }
         self.reconnects = true;
+    }
+
+    /// The session hands bytes on unread from now on. Its client may use the ports that are passed through.
+    pub(super) fn pass_through(&mut self) {
+        self.passed =
+            self.server.as_ref().map(|(_, at)| Box::new(self.shared.passed.enter(self.client_at.peer.ip(), *at)));
     }
 
     /// A transfer begins.

@@ -3,6 +3,9 @@
 //! The end of a stream is its close_notify. FIN alone is a cut, since anybody on the way can send one (RFC 8446 §6.1),
 //! with two exceptions: where the operator says so (many clients never send close_notify), and where the peer has sent
 //! nothing and been sent everything, which is how most clients end a download.
+//!
+//! A reset is read like that, too: close_notify may have come before it. curl with OpenSSL closes after an upload without
+//! having read our TLS 1.3 ticket, which makes its kernel send a reset (RFC 1122 §4.2.2.13).
 
 use std::io;
 use std::pin::Pin;
@@ -12,13 +15,13 @@ use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf, split};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf, ReadHalf, WriteHalf, split};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 use tokio_util::either::Either;
 
 use super::mover::BUFFER;
-use super::{Activity, CopyEnd, Flushed, Moved, failure, settle};
+use super::{Activity, CopyEnd, Flushed, Moved, settle};
 use crate::addr::{Leg, PerLeg};
 use crate::relay::socket;
 
@@ -164,12 +167,29 @@ async fn run(
     let outcome = tokio::select! {
         biased;
         done = both => done.map(|_| ()).map_err(CopyEnd::Reset),
-        leg = failure(&client_socket.0, &server_socket.0, &done) => Err(CopyEnd::Reset(leg)),
+        leg = failure(&client_socket, &server_socket, &done) => Err(CopyEnd::Reset(leg)),
         () = activity.idle_for(idle) => Err(CopyEnd::Idle),
     };
     settle(outcome, moved, &done)?;
     socket::end_well(&client_socket.0).map_err(|_| CopyEnd::Reset(Leg::Client))?;
     socket::end_well(&server_socket.0).map_err(|_| CopyEnd::Reset(Leg::Server))
+}
+
+/// Sees a connection fail of which nothing more is to be read. While there is, its own direction finds out: what lies
+/// before the reset may be all.
+async fn failure(client: &Socket, server: &Socket, done: &PerLeg<AtomicBool>) -> Leg {
+    let mut watched = PerLeg { client: true, server: true };
+    loop {
+        let leg = tokio::select! {
+            _ = client.0.ready(Interest::ERROR), if watched.client => Leg::Client,
+            _ = server.0.ready(Interest::ERROR), if watched.server => Leg::Server,
+            else => std::future::pending().await,
+        };
+        if done[leg.other()].load(Relaxed) {
+            return leg;
+        }
+        watched[leg] = false;
+    }
 }
 
 /// One direction.

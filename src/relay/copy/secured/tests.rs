@@ -153,8 +153,8 @@ async fn rel_01_a_reset_is_passed_on() {
 }
 
 #[tokio::test]
-async fn rel_01_a_reset_is_noticed_while_the_other_side_does_not_read() {
-    let Peers { mut client, server, copy } = Peers::new(false, false, SOON).await;
+async fn rel_01_a_reset_amid_an_upload_is_passed_on_once_the_server_reads() {
+    let Peers { mut client, mut server, copy } = Peers::new(false, false, SOON).await;
     let blocked = tokio::time::timeout(Duration::from_millis(500), async {
         loop {
             client.write_all(&[0; 65536]).await.unwrap();
@@ -163,8 +163,26 @@ async fn rel_01_a_reset_is_noticed_while_the_other_side_does_not_read() {
     blocked.await.unwrap_err();
     client.get_ref().0.0.set_zero_linger().unwrap();
     drop(client);
+    assert_eq!(read_all(&mut server).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
     assert_eq!(soon("the copy's end", copy).await.unwrap().0, CopyEnd::Reset(Leg::Client));
-    drop(server);
+}
+
+/// As curl ends its uploads over TLS 1.3: close_notify, and a reset because it leaves our ticket unread.
+#[tokio::test]
+async fn rel_04_a_reset_behind_close_notify_takes_nothing_back() {
+    for server_tls in [false, true] {
+        let Peers { mut client, mut server, copy } = Peers::new(server_tls, false, SOON).await;
+        // Small enough to be in our socket, so that nothing but the reset is left to come.
+        let upload = &content()[..40_000];
+        client.write_all(upload).await.unwrap();
+        client.get_mut().1.send_close_notify();
+        client.flush().await.unwrap();
+        client.get_ref().0.0.set_zero_linger().unwrap();
+        drop(client);
+        assert!(read_all(&mut server).await.unwrap() == upload);
+        server.shutdown().await.unwrap();
+        assert_eq!(soon("the copy's end", copy).await.unwrap(), (CopyEnd::Complete, 40_000, 0));
+    }
 }
 
 #[tokio::test]
