@@ -2,6 +2,7 @@
 
 mod check;
 mod plan;
+mod tls;
 
 use std::path::PathBuf;
 
@@ -29,9 +30,11 @@ pub struct Cli {
 pub enum Command {
     /// Serve until SIGTERM or SIGINT; running transfers may finish, a second signal ends at once.
     Run(Run),
-    /// Check the configuration, resolve its names, and print what is announced and which ports to open.
+    /// Check the configuration, resolve its names, read its certificates, and print what is announced and which ports
+    /// to open.
     ///
-    /// Exit codes: 0 all is well, 1 a name cannot be resolved now, 2 the configuration is wrong.
+    /// Exit codes: 0 all is well, 1 a name cannot be resolved or a certificate not be used now, 2 the configuration is
+    /// wrong.
     Check(ConfigFile),
 }
 

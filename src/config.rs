@@ -15,6 +15,7 @@ mod marked;
 mod raw;
 mod report;
 mod shape;
+pub mod tls;
 mod value;
 pub mod warning;
 
@@ -34,6 +35,7 @@ use crate::nat::map::AddressMap;
 use crate::nat::policy::Policy;
 pub use report::{Error, Errors};
 use report::{KeyPath, Problems, Wrong};
+use tls::Tls;
 
 /// A whole configuration file.
 #[derive(Debug, Clone)]
@@ -118,6 +120,8 @@ pub struct Listener {
     pub source_port: SourcePort,
     /// How data connections to the server are made.
     pub data_mode: DataMode,
+    /// What is encrypted.
+    pub tls: Tls,
     /// What is permitted.
     pub access: Access,
     /// Bounce and port rules.

@@ -39,11 +39,13 @@
 //!   [`DialTarget`](nat::policy::DialTarget), and nothing else can be dialled.
 //! * A server names a third party: its reply's address is never used, [`Policy::vet_server`](nat::policy::Policy::vet_server).
 //! * Somebody else takes a data connection: a lease in [`relay::ports`] belongs to a port *and* a peer
-//!   (`client.data_peer` can widen that).
+//!   (`client.data_peer` can widen that). Ports that are passed through know only addresses: `relay::passthrough`.
 //! * One client takes everything: sessions are counted by address in `relay::admission`, descriptors before anything is
 //!   served in `relay::descriptors`.
 //! * Somebody guesses passwords, and the server bans us for it: `relay::logins`.
+//! * TLS that ends early, or that somebody else goes on with: see [`relay::tls`].
 //! * Text that looks like a reply, a web page that looks like a command: see [`session`] and [`ftp`].
+//! * Text is slipped across a switch to TLS: nothing may lie behind the command that asks for it, see [`session`].
 //! * A cut transfer that looks complete: every data socket resets unless it ended well, see [`relay::copy`], and no
 //!   success is passed on before the data, see [`session`].
 

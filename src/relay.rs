@@ -10,12 +10,15 @@ mod channel;
 mod control;
 pub mod copy;
 pub(crate) mod descriptors;
+mod encryption;
 mod journal;
 mod listener;
 mod logins;
+mod passthrough;
 pub mod ports;
 pub mod socket;
 pub mod splice;
+pub mod tls;
 mod upstream;
 mod wire;
 
@@ -26,13 +29,15 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use self::admission::Admission;
 use self::descriptors::{Plan, TooFewDescriptors};
+use self::encryption::{Encryption, EncryptionError};
 use self::listener::{ListenError, Refusals};
 use self::logins::Logins;
+use self::passthrough::Sessions;
 use self::ports::{BindError, PortPool, PortRegistry};
 use self::splice::Pipes;
 use self::upstream::Connector;
@@ -49,6 +54,9 @@ struct Shared {
     upstream: Connector,
     admission: Arc<Admission>,
     logins: Arc<Logins>,
+    encryption: Encryption,
+    /// Those that client and server encrypt between them.
+    passed: Arc<Sessions>,
     process: Process,
 }
 
@@ -74,17 +82,19 @@ impl Shared {
         ports: PerLeg<PortPool>,
         sessions: u32,
         process: Process,
-    ) -> Arc<Self> {
+    ) -> Result<Arc<Self>, EncryptionError> {
         let limits = &listener.limits;
-        Arc::new(Self {
+        Ok(Arc::new(Self {
+            encryption: Encryption::load(listener)?,
             admission: Admission::new(sessions, limits.sessions_per_address.map(NonZeroU32::get)),
             logins: Logins::new(&listener.name, limits.login_failures.get()),
+            passed: Arc::default(),
             settings: Arc::new(settings(listener)),
             upstream: Connector::new(listener, Arc::clone(config)),
             config: listener.clone(),
             ports,
             process,
-        })
+        }))
     }
 }
 
@@ -100,6 +110,9 @@ pub enum StartError {
     /// The configuration needs more open files than the process may have.
     #[error(transparent)]
     Descriptors(#[from] TooFewDescriptors),
+    /// Certificates, or those who vouch for the server, cannot be used.
+    #[error(transparent)]
+    Encryption(#[from] EncryptionError),
 }
 
 /// A proxy with every address bound, which serves until it is told to stop.
@@ -109,6 +122,7 @@ pub struct Proxy {
     drain: Duration,
     /// The data ports stay open as long as there are sessions.
     _registry: PortRegistry,
+    _passthrough: DropGuard,
 }
 
 impl Proxy {
@@ -124,14 +138,19 @@ impl Proxy {
         let config = Arc::new(config);
         let drain = config.listeners.iter().map(|listener| listener.timeouts.drain).max().unwrap_or_default();
         let mut bound = Vec::new();
+        let open = CancellationToken::new();
+        let passthrough = open.clone().drop_guard();
         for (listener, sessions) in config.listeners.iter().zip(plan.sessions()) {
             let local: Vec<IpAddr> = listener.bind.iter().map(|addr| addr.ip()).collect();
             let pool = |leg: &LegConfig| registry.pool(&local, &leg.data_ports).admitting(leg.data_peer);
             let pending = listener.limits.pending_ports_per_address;
             let ports = PerLeg { client: pool(&listener.client).at_most(pending), server: pool(&listener.server) };
-            let shared = Shared::new(listener, &config, ports, sessions, process.clone());
+            let shared = Shared::new(listener, &config, ports, sessions, process.clone())?;
+            passthrough::serve(&shared, &open)?;
             bound.push((listener::bind(&shared)?, shared));
         }
+        let certificates = bound.iter().filter_map(|(_, shared)| shared.encryption.client.clone()).collect();
+        tokio::spawn(tls::refresh(certificates));
         // Only now that everything is bound is anybody served.
         for (listeners, shared) in bound {
             for (listener, at) in listeners.into_iter().zip(&shared.config.bind) {
@@ -139,7 +158,7 @@ impl Proxy {
                 tokio::spawn(listener::serve(Arc::clone(&shared), listener));
             }
         }
-        Ok(Self { process, drain, _registry: registry })
+        Ok(Self { process, drain, _registry: registry, _passthrough: passthrough })
     }
 
     /// Accepts nobody any more and asks every session to end at its next boundary.
@@ -161,6 +180,7 @@ fn settings(listener: &Listener) -> Settings {
         policy: listener.policy,
         denied: listener.access.denied.clone(),
         line: listener.limits.line,
+        tls: encryption::settings(&listener.tls),
         login: listener.timeouts.login,
         control_idle: listener.timeouts.control_idle,
         partial_line: listener.timeouts.partial_line,

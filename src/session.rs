@@ -12,7 +12,8 @@
 //!
 //! Commands flow from the client through `held` (they wait while a data channel is set up, or until an upload
 //! is with the server) into `pending`, replies flow back through `output` (a success waits until the
-//! client has the data). In between, `exchange` sets data channels up and `transfer` follows them.
+//! client has the data). In between, `exchange` sets data channels up and `transfer` follows them, and `tls` says
+//! what each connection is covered by.
 
 mod client;
 pub mod event;
@@ -22,6 +23,7 @@ mod pending;
 mod server;
 mod setup;
 mod timer;
+mod tls;
 mod transfer;
 
 use std::collections::VecDeque;
@@ -37,6 +39,8 @@ use self::output::Output;
 use self::pending::{Pending, PendingQueue};
 use self::server::Route;
 use self::timer::{Timer, TimerTable};
+use self::tls::Tls;
+pub use self::tls::{ClientTls, ServerTls, Terminate, TlsSettings};
 use self::transfer::{Channels, Unhold};
 use crate::addr::{Leg, PerLeg, canonical};
 use crate::ftp::line::LineSplitter;
@@ -56,6 +60,8 @@ pub struct Settings {
     pub denied: Vec<CommandName>,
     /// `limits.line`: the longest command line, in bytes, its terminator included.
     pub line: usize,
+    /// Where there is TLS.
+    pub tls: TlsSettings,
     /// `timeouts.login`
     pub login: Duration,
     /// `timeouts.control_idle`
@@ -104,6 +110,7 @@ pub struct Session {
     channels: Channels,
     output: Output,
     timers: TimerTable,
+    tls: Tls,
     actions: VecDeque<Action>,
     user: Option<Bytes>,
     /// The client has sent its first line.
@@ -134,7 +141,8 @@ impl Session {
         let mut pending = PendingQueue::default();
         pending.push(Pending::Greeting);
         let lines = PerLeg { client: LineSplitter::new(settings.line), server: LineSplitter::default() };
-        Self {
+        let tls = Tls::new(settings.tls);
+        let mut session = Self {
             settings,
             client: canonical(client),
             server: None,
@@ -151,6 +159,7 @@ impl Session {
             channels: Channels::default(),
             output: Output::default(),
             timers,
+            tls,
             actions: VecDeque::new(),
             user: None,
             spoken: false,
@@ -163,7 +172,9 @@ impl Session {
             stream_mode: true,
             draining: false,
             closed: false,
-        }
+        };
+        session.start_implicit_tls(Leg::Client);
+        session
     }
 
     /// The name that the client last gave with USER, as it was sent.
@@ -223,11 +234,13 @@ impl Session {
             return;
         }
         match event {
+            Event::Bytes { leg, data, .. } if self.is_text_misplaced(leg) => self.text_misplaced(leg, data),
             Event::Bytes { leg: Leg::Client, data, urgent } => {
                 self.urgent |= urgent;
                 self.client_bytes(data, now);
             }
             Event::Bytes { leg: Leg::Server, data, .. } => self.server_bytes(data, now),
+            Event::Eof { leg: Leg::Client } if self.tls.is_switching(Leg::Client) => self.close(Reason::ClientClosed),
             Event::Eof { leg: Leg::Client } => self.client_eof(now),
             Event::Eof { leg: Leg::Server } => self.server_eof(now),
             // A ban looks like this as well: Windows resets a connection that it closes with unread bytes.
@@ -235,11 +248,16 @@ impl Session {
             Event::Reset { leg } => self.close(Reason::Reset(leg)),
             Event::ServerReady { peer, local } => {
                 self.server = Some(Connection { peer: canonical(peer), local: canonical(local) });
+                self.start_implicit_tls(Leg::Server);
             }
             Event::ServerFailed => {
                 self.send_client(Bytes::from_static(UNAVAILABLE));
-                self.close(Reason::ServerUnavailable);
+                self.close_when_told(Reason::ServerUnavailable);
             }
+            Event::TlsReady { leg } => self.tls_ready(leg),
+            Event::TlsFailed { leg: Leg::Server } => self.server_unprotected(),
+            Event::TlsFailed { leg: Leg::Client } => self.close(Reason::TlsFailed(Leg::Client)),
+            Event::LeftOver { leg } => self.close(Reason::LeftOver(leg)),
             Event::PortBound { id, leg, at } => self.port_bound(id, leg, at),
             Event::PortRefused { id, lacks, .. } => self.port_refused(id, lacks),
             Event::ChannelFlushed { id, leg } => self.channels.flushed(id, leg),
@@ -305,7 +323,8 @@ impl Session {
     /// first could take an upload for abandoned.
     fn pass_fin_to_server(&mut self) {
         let is_passed_on = self.held.is_empty() && self.exchange.is_none() && !self.channels.is_any_upload_unflushed();
-        if self.flow.client.eof && is_passed_on && !self.flow.server.eof && !self.flow.server.shut {
+        let is_open = self.server.is_some() && !self.tls.holds_commands();
+        if self.flow.client.eof && is_passed_on && is_open && !self.flow.server.eof && !self.flow.server.shut {
             self.flow.server.shut = true;
             self.act(Action::Shutdown { leg: Leg::Server });
         }
@@ -365,6 +384,8 @@ impl Session {
             && !self.lines.client.is_mid_line()
             && !self.output.is_holding()
             && !self.channels.is_any_open()
+            && !self.tls.holds_commands()
+            && !self.tls.is_blind()
     }
 
     /// The server has begun a reply, or a line of any length, that is not over.
@@ -384,8 +405,11 @@ impl Session {
         } else {
             self.timers.stop(Timer::Line);
         }
-        if self.logged_in {
+        // A handshake has as much time as a login, and AUTH or REIN may have ended one.
+        if self.tls.is_blind() || (self.logged_in && !self.tls.holds_commands()) {
             self.timers.stop(Timer::Login);
+        } else {
+            self.timers.start(Timer::Login, now + self.settings.login);
         }
         // A server in the middle of a reply is not silent.
         let is_replying = self.reply.is_some();

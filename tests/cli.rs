@@ -1,5 +1,7 @@
 //! The program itself: its arguments, output and exit codes.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -174,6 +176,103 @@ mod check {
         let (code, _, stderr) = outcome(&mut ftp_alg(&["check", "--config", "/nonexistent/proxy.yaml"]));
         assert_eq!(code, Some(2));
         assert_eq!(stderr, "cannot read /nonexistent/proxy.yaml: No such file or directory (os error 2)\n");
+    }
+}
+
+mod certificates {
+    use super::*;
+
+    /// A listener with TLS, whose pair lies beside it. `not_after` is the year in which it expires.
+    fn terminating(tls: &str, not_after: i32) -> File {
+        let file = listener(&[("    client:", "    tls:\n    client:")]);
+        let folder = file.path.parent().unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(["ftp.example.com".into(), "203.0.113.10".into()]).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::CommonName, "ftp.example.com");
+        params.not_after = rcgen::date_time_ymd(not_after, 1, 31);
+        std::fs::write(folder.join("own.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+        std::fs::write(folder.join("own.key"), key.serialize_pem()).unwrap();
+        let tls = tls.replace("OWN", &folder.join("own").display().to_string());
+        let text = std::fs::read_to_string(&file.path).unwrap().replace("    tls:\n", &format!("    tls: {tls}\n"));
+        std::fs::write(&file.path, text).unwrap();
+        file
+    }
+
+    const TERMINATE: &str = "{ client: { mode: terminate, certificate: OWN.pem, key: OWN.key, require: true } }";
+
+    #[test]
+    fn are_shown() {
+        let (code, stdout, stderr) = check(&terminating(TERMINATE, 2099));
+        assert!(code == Some(0) && !stderr.contains("tls"), "{stderr}");
+        assert!(stdout.contains("  TLS with clients                  required (AUTH TLS)\n"), "{stdout}");
+        let facts = "CN=ftp.example.com for ftp.example.com, 203.0.113.10, ECDSA P-256, until 2099-01-31, issued by \
+                     CN=ftp.example.com\n";
+        assert!(stdout.contains(&format!("  certificates                      {facts}")), "{stdout}");
+    }
+
+    #[test]
+    fn that_expired_are_warned_of() {
+        let file = terminating(TERMINATE, 2020);
+        let (code, stdout, stderr) = check(&file);
+        assert_eq!(code, Some(0), "{stderr}");
+        let path = file.path.with_file_name("own.pem");
+        let expected = format!(
+            "warning: listener `ftp`: tls.client.certificate: the certificate in {} expired on 2020-01-31; renew it\n",
+            path.display()
+        );
+        assert!(stderr.contains(&expected) && stdout.contains("until 2020-01-31"), "{stderr}\n{stdout}");
+    }
+
+    #[test]
+    fn that_cannot_be_used_are_exit_code_1_each_with_its_key_and_remedy() {
+        let wrong = "{ client: { mode: terminate, certificate: OWN.pem, key: OWN.pem, \
+                     certificates: [{ certificate: OWN.gone, key: OWN.key }] }, \
+                     server: { mode: explicit, verify: OWN.key } }";
+        let (code, stdout, stderr) = check(&terminating(wrong, 2099));
+        assert_eq!((code, stdout.as_str()), (Some(1), ""));
+        let lines: Vec<&str> = stderr.lines().collect();
+        assert_eq!(lines.len(), 3, "{stderr}");
+        assert!(lines[0].starts_with("listener `ftp`: tls.client.key: ") && lines[0].contains("has no private key"));
+        assert!(lines[1].starts_with("listener `ftp`: tls.client.certificates[0].certificate: cannot read "));
+        assert!(lines[1].ends_with("; write the path of a PEM file that exists"));
+        assert!(lines[2].starts_with("listener `ftp`: tls.server.verify: ") && lines[2].contains("has no certificate"));
+    }
+
+    #[test]
+    fn of_authorities_are_those_of_this_machine() {
+        let file = terminating("{ server: { mode: implicit, name: ftp.internal } }", 2099);
+        let with = |store: &std::path::Path| {
+            outcome(
+                ftp_alg(&["check", "--config"]).arg(&file.path).env("SSL_CERT_FILE", store).env_remove("SSL_CERT_DIR"),
+            )
+        };
+        let (code, stdout, stderr) = with(&file.path.with_file_name("own.pem"));
+        assert_eq!(code, Some(0), "{stderr}");
+        let row = "  TLS with the server               from the first byte, as `ftp.internal` by an authority that this \
+                   machine trusts\n";
+        assert!(stdout.contains(row), "{stdout}");
+        let (code, _, stderr) = with(&file.path.with_file_name("gone.pem"));
+        assert_eq!(code, Some(1));
+        assert!(stderr.contains("tls.server.verify: this machine has no certificates of authorities"), "{stderr}");
+        assert!(stderr.contains("; install the package ca-certificates, or write `verify: ` and a file"), "{stderr}");
+    }
+
+    #[test]
+    fn that_nobody_checks_are_warned_of() {
+        let (code, stdout, stderr) = check(&terminating("{ server: { mode: explicit, verify: none } }", 2099));
+        assert_eq!(code, Some(0), "{stderr}");
+        assert!(stderr.contains("warning: listener `ftp`: tls.server.verify: `none` believes any server"), "{stderr}");
+        assert!(stdout.contains("AUTH TLS, whoever it is\n"), "{stdout}");
+    }
+
+    #[test]
+    fn are_not_needed_to_pass_through() {
+        let tls = "{ client: { mode: passthrough, passthrough_ports: 50000-50010 } }";
+        let (code, stdout, stderr) = check(&terminating(tls, 2099));
+        assert_eq!(code, Some(0), "{stderr}");
+        assert!(stdout.contains("  TLS with clients                  theirs and the server's own, passed through\n"));
+        assert!(stdout.contains("2121, 20000-20020, and 50000-50010 with TLS\n"), "{stdout}");
     }
 }
 

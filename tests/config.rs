@@ -298,9 +298,9 @@ mod keys {
         assert_eq!(error("upstream:", "upsteam:"), "4:5 listeners[0].upsteam: unknown key; write `upstream`");
         assert_eq!(error("client:", "Client:"), "5:5 listeners[0].Client: unknown key; write `client`");
         assert_eq!(error("listeners:", "listener:"), "1:1 listener: unknown key; write `listeners`");
-        let tls = errors(&format!("{VALID}    tls: {{}}\nadmin: {{}}\nlog: {{}}\n"));
-        assert_eq!(tls.len(), 3, "{tls:#?}");
-        assert_eq!(tls[1], "11:1 admin: unknown key; known here: `listeners`");
+        let unknown = errors(&format!("{VALID}    ssl: {{}}\nadmin: {{}}\nlog: {{}}\n"));
+        assert_eq!(unknown.len(), 3, "{unknown:#?}");
+        assert_eq!(unknown[1], "11:1 admin: unknown key; known here: `listeners`");
     }
 
     #[test]

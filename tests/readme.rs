@@ -22,7 +22,7 @@ listeners:
       data_ports: 20000-20020
 ";
 
-/// A whole file that has every key, each on a line of its own.
+/// A whole file that has every key that can stand beside the others, each on a line of its own.
 const FULL: &str = "\
 listeners:
   - name: ftp
@@ -41,6 +41,27 @@ listeners:
         - peers: any
           announce: local
       data_ports: 30000
+    tls:
+      client:
+        mode: terminate
+        certificate: /etc/ftp-alg/fullchain.pem
+        key: /etc/ftp-alg/privkey.pem
+        certificates:
+          - certificate: /etc/ftp-alg/second.pem
+            key: /etc/ftp-alg/second.key
+        require: true
+        implicit: true
+        min_version: 1.3
+        allow_ccc: true
+        lenient: true
+        require_reuse: true
+        client_ca: /etc/ftp-alg/clients.pem
+      server:
+        mode: explicit
+        verify: none
+        name: ftp.example.com
+        max_version: 1.3
+        lenient: true
     policy:
       allow: 198.51.100.0/24
       deny: SITE
@@ -62,6 +83,35 @@ listeners:
       close: 1m
       partial_line: 1m
       drain: 1m
+";
+
+/// The keys that need another mode than that of [`FULL`], or that others need.
+const MODES: &str = "\
+listeners:
+  - bind: 192.0.2.1:2121
+    upstream: 172.16.0.20:21
+    client:
+      address_map: [{ peers: any, announce: 203.0.113.10 }]
+      data_ports: 20000-20020
+    tls:
+      client:
+        mode: refuse
+      server:
+        mode: plain
+";
+
+/// See [`MODES`].
+const PASSTHROUGH: &str = "\
+listeners:
+  - bind: 192.0.2.1:2121
+    upstream: 172.16.0.20:21
+    client:
+      address_map: [{ peers: any, announce: 203.0.113.10 }]
+      data_ports: 20000-20020
+    tls:
+      client:
+        mode: passthrough
+        passthrough_ports: 50000-50020
 ";
 
 fn readme() -> String {
@@ -170,46 +220,64 @@ fn nest(path: &str, value: &str) -> String {
 
 #[test]
 fn every_default_of_the_reference_is_the_real_one() {
-    let unset = format!("{:?}", Config::parse(REQUIRED, "proxy.yaml").unwrap());
     let readme = readme();
     let mut checked = 0;
     for row in rows(&readme, "Reference of proxy.yaml") {
         let (Some(path), Some(default)) = (code(row[0]), code(row[1])) else { continue };
-        let (section, key) = path.strip_prefix(LISTENER).unwrap().split_once('.').unwrap();
-        // REQUIRED ends within its `client`.
-        let set = match section {
-            "client" => format!("{REQUIRED}      {key}: {default}\n"),
-            section => format!("{REQUIRED}    {section}: {{ {key}: {default} }}\n"),
-        };
-        match Config::parse(&set, "proxy.yaml") {
-            Ok(config) => assert_eq!(format!("{config:?}"), unset, "{path}: {default} is not its default"),
-            Err(errors) => panic!("{path}: {errors}"),
-        }
+        let (section, key) = path.strip_prefix(LISTENER).unwrap().rsplit_once('.').unwrap();
+        let [unset, set] = ["", default].map(|value| {
+            // A key without a value counts as left out.
+            let text = listener_with(section, key, value);
+            Config::parse(&text, "proxy.yaml").map_or_else(|errors| panic!("{path}: {errors}"), |c| format!("{c:?}"))
+        });
+        assert_eq!(set, unset, "{path}: {default} is not its default");
         checked += 1;
     }
-    assert!(checked >= 13, "only {checked} defaults found");
+    assert!(checked >= 23, "only {checked} defaults found");
+}
+
+/// [`REQUIRED`] with one more key, and what that key needs to have a meaning.
+fn listener_with(section: &str, key: &str, value: &str) -> String {
+    let mode = match section {
+        _ if key == "mode" => "",
+        "tls.client" => "mode: terminate, certificate: /c.pem, key: /k.pem, ",
+        "tls.server" => "mode: explicit, ",
+        _ => "",
+    };
+    match section.split_once('.') {
+        // REQUIRED ends within its `client`.
+        None if section == "client" => format!("{REQUIRED}      {key}: {value}\n"),
+        None => format!("{REQUIRED}    {section}: {{ {key}: {value} }}\n"),
+        Some((section, leg)) => format!("{REQUIRED}    {section}: {{ {leg}: {{ {mode}{key}: {value} }} }}\n"),
+    }
 }
 
 #[test]
 fn what_the_reference_calls_required_is() {
-    assert!(errors(FULL).is_empty(), "{:#?}", errors(FULL));
+    const FILES: [&str; 3] = [FULL, MODES, PASSTHROUGH];
+    for file in FILES {
+        assert!(errors(file).is_empty(), "{:#?}", errors(file));
+    }
     let readme = readme();
     let rows = rows(&readme, "Reference of proxy.yaml");
     assert!(rows.iter().any(|row| row[1] == "required") && rows.iter().any(|row| row[1] != "required"));
     for row in rows {
         let path = code(row[0]).unwrap();
-        let text = without(path);
-        assert_ne!(text, FULL, "{path} is not in FULL");
-        assert_eq!(!errors(&text).is_empty(), row[1] == "required", "{path}\n{text}");
+        let left: Vec<String> = FILES.iter().map(|file| without(file, path)).collect();
+        let left: Vec<&String> = left.iter().filter(|text| !FILES.contains(&text.as_str())).collect();
+        assert!(!left.is_empty(), "no file has {path}");
+        // A key that only some need has a file that does well without.
+        let is_required = left.iter().all(|text| !errors(text).is_empty());
+        assert_eq!(is_required, row[1] == "required", "{path}\n{left:#?}");
     }
 }
 
-/// [`FULL`] with the value of one key taken away: a key without a value counts as left out.
-fn without(wanted: &str) -> String {
+/// A file with the value of one key taken away: a key without a value counts as left out.
+fn without(file: &str, wanted: &str) -> String {
     let mut text = String::new();
     // The path of the line above, and of all that it is in, each with its indentation.
     let mut open: Vec<(usize, String)> = Vec::new();
-    for line in FULL.lines() {
+    for line in file.lines() {
         let indent = line.len() - line.trim_start_matches([' ', '-']).len();
         open.retain(|(outer, _)| *outer < indent);
         if open.iter().any(|(_, path)| path == wanted) {

@@ -25,9 +25,11 @@ quietly() { # the output only when it failed
 installed() { dpkg-query -W -f '${db:Status-Status}\n' "$1" 2>/dev/null | grep -qx installed; }
 
 export DEBIAN_FRONTEND=noninteractive
-packages=(iproute2 nftables lftp curl inetutils-ftp python3-minimal libpython3-stdlib)
+packages=(
+  iproute2 nftables lftp curl openssl inetutils-ftp python3-minimal libpython3-stdlib python3-pyftpdlib python3-openssl
+)
 if [ "${1-}" = compat ]; then
-  packages+=(tnftp ncftp wget aria2 python3-aioftp python3-pyftpdlib)
+  packages+=(tnftp ncftp wget aria2 python3-aioftp)
   command -v node >/dev/null || packages+=(nodejs)
   command -v npm >/dev/null || packages+=(npm)
 fi
@@ -44,7 +46,9 @@ fi
 unpack() { # unpack SERVER BINARY PACKAGE...: the packages' files under $root/SERVER
   local server=$1 binary=$2 dir=$root/$1
   shift 2
-  if [ -x "$dir/$binary" ] && ! ldd "$dir/$binary" | grep -q 'not found'; then return; fi
+  local package complete=yes
+  for package; do compgen -G "$dir/debs/${package}_*.deb" >/dev/null || complete=; done
+  if [ -n "$complete" ] && [ -x "$dir/$binary" ] && ! ldd "$dir/$binary" | grep -q 'not found'; then return; fi
   echo "unpacking $server into $dir"
   update
   rm -rf "$dir"
@@ -61,7 +65,7 @@ unpack() { # unpack SERVER BINARY PACKAGE...: the packages' files under $root/SE
   if ldd "$dir/$binary" | grep 'not found' >&2; then fail "$server: libraries are missing"; fi
 }
 unpack vsftpd usr/sbin/vsftpd vsftpd
-unpack proftpd usr/sbin/proftpd proftpd-core
+unpack proftpd usr/sbin/proftpd proftpd-core proftpd-mod-crypto
 unpack pure-ftpd usr/sbin/pure-ftpd pure-ftpd pure-ftpd-common
 
 if [ "${1-}" = compat ] && [ ! -e "$root/basic-ftp/package/package.json" ]; then

@@ -3,30 +3,39 @@
 use std::fmt::Write as _;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::time::SystemTime;
 
 use super::plan;
-use crate::config::warning::{self, Warning};
+use super::tls;
+use crate::config::warning;
 use crate::config::{Config, Upstream};
 use crate::nat::map::Announce;
 use crate::relay::descriptors;
 
-/// What `check` found out about names.
+/// What `check` found out about names and certificates.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
 pub struct CheckError(Vec<String>);
 
-/// Resolves every name of the configuration and describes what `run` would do.
+/// Resolves every name of the configuration, reads every certificate, and describes what `run` would do.
 ///
 /// # Errors
-/// Each name that cannot be resolved, or resolves to one of our own listeners. The configuration is not wrong
-/// then (names may appear later, and `run` looks them up again for each session), but nothing works yet.
+/// Each name that cannot be resolved, or resolves to one of our own listeners, and each certificate or key that cannot
+/// be used. The configuration is not wrong then (names and files may appear later, and `run` looks names up again for
+/// each session), but nothing works yet.
 pub fn check(config: &Config) -> Result<String, CheckError> {
     let mut failures = Vec::new();
     let mut upstreams = Vec::new();
+    let mut certificates = Vec::new();
     for listener in &config.listeners {
         let found = resolve_upstream(&listener.upstream, config);
         upstreams.push(found.unwrap_or_else(|e| {
             failures.push(format!("listener `{}`: upstream: {e}", listener.name));
+            Vec::new()
+        }));
+        let found = tls::load(listener);
+        certificates.push(found.unwrap_or_else(|errors| {
+            failures.extend(errors.iter().map(|e| format!("listener `{}`: {e}", listener.name)));
             Vec::new()
         }));
         for (leg, map) in [("client", &listener.client.address_map), ("server", &listener.server.address_map)] {
@@ -46,8 +55,9 @@ pub fn check(config: &Config) -> Result<String, CheckError> {
     }
     let ephemeral = setting("ip_local_port_range").ok().map(|range| range.trim().replace(char::is_whitespace, "-"));
     let mut text = String::new();
-    for (listener, upstream) in config.listeners.iter().zip(&upstreams) {
-        let _ = writeln!(text, "{}", plan::Plan { listener, upstream, ephemeral: ephemeral.as_deref() });
+    for ((listener, upstream), certificates) in config.listeners.iter().zip(&upstreams).zip(&certificates) {
+        let ephemeral = ephemeral.as_deref();
+        let _ = writeln!(text, "{}", plan::Plan { listener, upstream, certificates, ephemeral });
     }
     Ok(text)
 }
@@ -72,13 +82,16 @@ fn resolve(name: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
     if found.is_empty() { Err(format!("`{name}` has no address")) } else { Ok(found) }
 }
 
-/// What this machine's kernel settings may do to the configured ports; nothing where they cannot be read.
+/// What is permitted and yet likely to go wrong: what this machine's kernel settings may do to the configured ports, a
+/// server that may be anybody, certificates at their end. Nothing about what cannot be read.
 #[must_use]
-pub fn warnings(config: &Config) -> Vec<Warning> {
-    match (setting("ip_local_port_range"), setting("ip_local_reserved_ports")) {
+pub fn warnings(config: &Config) -> Vec<String> {
+    let ports = match (setting("ip_local_port_range"), setting("ip_local_reserved_ports")) {
         (Ok(range), Ok(reserved)) => warning::ephemeral_ports(config, &range, &reserved),
         _ => Vec::new(),
-    }
+    };
+    let ports = ports.iter().map(ToString::to_string);
+    ports.chain(tls::warnings(config, SystemTime::now())).collect()
 }
 
 /// What the limit on open files of this process does not allow; `run` says so itself.

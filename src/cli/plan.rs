@@ -2,16 +2,22 @@
 
 use std::fmt::{self, Display, Formatter};
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 
+use super::tls;
 use crate::addr::Family;
+use crate::config::tls::ClientTls;
 use crate::config::{DataMode, DataPeer, DataPorts, Limits, Listener, Upstream};
 use crate::nat::map::{AddressMap, Announce, Peers};
+use crate::relay::tls::Facts;
 
 /// The plan of one listener; its names have been resolved.
 pub(super) struct Plan<'a> {
     pub(super) listener: &'a Listener,
     /// Where the upstream is now.
     pub(super) upstream: &'a [IpAddr],
+    /// What the listener's certificates say.
+    pub(super) certificates: &'a [Facts],
     /// From which ports the kernel chooses where any will do, like `32768-60999`, if that is known.
     pub(super) ephemeral: Option<&'a str>,
 }
@@ -30,6 +36,7 @@ impl Display for Plan<'_> {
         }
         row(f, "FTP server", self.server())?;
         row(f, "data connections to the server", describe(listener.data_mode))?;
+        self.encryption(f)?;
         self.limits(f)?;
         self.announced(f)?;
         self.ports_to_open(f)?;
@@ -84,6 +91,20 @@ impl Plan<'_> {
         Ok(())
     }
 
+    /// Nothing where nothing is encrypted, as is the default.
+    fn encryption(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if let Some(client) = tls::with_clients(&self.listener.tls.client) {
+            row(f, "TLS with clients", client)?;
+        }
+        if let Some(server) = tls::with_server(&self.listener.tls.server) {
+            row(f, "TLS with the server", server)?;
+        }
+        for (i, facts) in self.certificates.iter().enumerate() {
+            row(f, if i == 0 { "certificates" } else { "" }, tls::describe(facts))?;
+        }
+        Ok(())
+    }
+
     fn announced(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let (client, server) = (&self.listener.client, &self.listener.server);
         writeln!(f, "\n  In passive mode clients are told to connect to")?;
@@ -101,7 +122,11 @@ impl Plan<'_> {
         control.sort_unstable();
         control.dedup();
         writeln!(f, "\n  Open these TCP ports in the security group of this machine and in firewalls on the way")?;
-        row(f, "  in from clients", format!("{}, {}", join(&control), self.ports(&listener.client.data_ports)))?;
+        let mut inward = format!("{}, {}", join(&control), self.ports(&listener.client.data_ports));
+        if let ClientTls::Passthrough { ports: Some(ports) } = &listener.tls.client {
+            inward += &format!(", and {} with TLS", span(ports));
+        }
+        row(f, "  in from clients", inward)?;
         row(f, "  out to clients", "1024-65535, for clients in active mode (PORT, EPRT)")?;
         let passive = match (self.server_is_dialled(), listener.policy.privileged_ports) {
             (false, _) => "",
@@ -166,8 +191,7 @@ impl Plan<'_> {
         match (ports, self.ephemeral) {
             (DataPorts::Any, Some(range)) => format!("{range} (net.ipv4.ip_local_port_range)"),
             (DataPorts::Any, None) => "any of net.ipv4.ip_local_port_range".into(),
-            (DataPorts::Range(range), _) if range.start() == range.end() => range.start().to_string(),
-            (DataPorts::Range(range), _) => format!("{}-{}", range.start(), range.end()),
+            (DataPorts::Range(range), _) => span(range),
         }
     }
 
@@ -185,6 +209,10 @@ impl Plan<'_> {
     fn server_may_connect(&self) -> bool {
         self.listener.data_mode != DataMode::Passive
     }
+}
+
+fn span(range: &RangeInclusive<u16>) -> String {
+    if range.start() == range.end() { range.start().to_string() } else { format!("{}-{}", range.start(), range.end()) }
 }
 
 fn row(f: &mut Formatter<'_>, label: &str, value: impl Display) -> fmt::Result {

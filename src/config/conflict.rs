@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 
 use super::draft::Draft;
 use super::report::{KeyPath, Problems, Wrong};
+use super::tls::{ClientTls, Tls};
 use super::{DataPeer, DataPorts, Upstream};
 use crate::addr::{Family, Leg};
 
@@ -13,6 +14,7 @@ pub(super) fn check(drafts: &[Draft], problems: &mut Problems<'_>) {
     names(drafts, problems);
     binds(drafts, problems);
     ranges(drafts, problems);
+    passthrough(drafts, problems);
     upstreams(drafts, problems);
     shares(drafts, problems);
 }
@@ -68,6 +70,50 @@ fn covers_address(draft: &Draft, leg: Leg, ip: IpAddr) -> bool {
         Leg::Client => draft.bind.iter().any(|(_, own)| overlap(own.ip(), ip)),
         Leg::Server => true,
     }
+}
+
+/// A port that is relayed to the server as it is can be nothing else at the same address: no control port, no data
+/// port of ours, and no port of another listener's server.
+fn passthrough(drafts: &[Draft], problems: &mut Problems<'_>) {
+    for (i, draft) in drafts.iter().enumerate() {
+        let Some(range) = passthrough_ports(draft) else { continue };
+        let at = passthrough_at(draft);
+        for (owner, bind_at, addr) in all_binds(drafts) {
+            if range.contains(&addr.port()) && covers_address(draft, Leg::Client, addr.ip()) {
+                let place = format!("listener `{}`, line {}", owner.name(), problems.line(bind_at));
+                let what = format!("includes {}, the control port `{addr}` of {place}", addr.port());
+                problems.report(&at, Wrong::new(what, without(range, addr.port())));
+            }
+        }
+        let own = drafts.iter().flat_map(|other| [Leg::Client, Leg::Server].map(|leg| (other, leg)));
+        let own = own.filter_map(|(other, leg)| match &other.leg(leg).data_ports {
+            Some(DataPorts::Range(taken)) => Some((other, other.leg(leg).at.key("data_ports"), taken)),
+            Some(DataPorts::Any) | None => None,
+        });
+        let relayed =
+            drafts[..i].iter().filter_map(|other| Some((other, passthrough_at(other), passthrough_ports(other)?)));
+        for (other, other_at, taken) in own.chain(relayed) {
+            let first = *range.start().max(taken.start());
+            let shares_address = other.bind.iter().any(|(_, addr)| covers_address(draft, Leg::Client, addr.ip()));
+            if shares_address && range.contains(&first) && taken.contains(&first) {
+                let place = format!("listener `{}`, line {}", other.name(), problems.line(&other_at));
+                let what = format!("includes {first}, which is in `{}-{}` of {place}", taken.start(), taken.end());
+                let help = "choose ports of their own for the two: these are the server's, the others are ours";
+                problems.report(&at, Wrong::new(what, help));
+            }
+        }
+    }
+}
+
+fn passthrough_ports(draft: &Draft) -> Option<&RangeInclusive<u16>> {
+    match &draft.tls {
+        Some(Tls { client: ClientTls::Passthrough { ports }, .. }) => ports.as_ref(),
+        Some(_) | None => None,
+    }
+}
+
+fn passthrough_at(draft: &Draft) -> KeyPath {
+    draft.at.key("tls").key("client").key("passthrough_ports")
 }
 
 fn without(range: &RangeInclusive<u16>, port: u16) -> String {

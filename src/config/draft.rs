@@ -1,11 +1,14 @@
 //! From the file's text to a checked [`Config`]: what can be read is read, however much else is wrong.
 
+mod tls;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 use super::report::{KeyPath, Problems, Wrong};
+use super::tls::Tls;
 use super::value::Parsed;
 use super::{
     Access, CommandName, Config, DataMode, DataPeer, DataPorts, LegConfig, Limits, Listener, SourcePort, Timeouts,
@@ -27,6 +30,7 @@ pub(super) struct Draft {
     pub(super) server: DraftLeg,
     source_port: SourcePort,
     data_mode: DataMode,
+    pub(super) tls: Option<Tls>,
     access: Access,
     policy: Policy,
     timeouts: Timeouts,
@@ -64,6 +68,7 @@ impl Draft {
             server: self.server.finish()?,
             source_port: self.source_port,
             data_mode: self.data_mode,
+            tls: self.tls?,
             access: self.access,
             policy: self.policy,
             timeouts: self.timeouts,
@@ -104,9 +109,11 @@ impl Reader<'_, '_> {
         let client = raw.client.unwrap_or_default();
         let server = raw.server.unwrap_or_default();
         let policy = raw.policy.unwrap_or_default();
+        let upstream = self.required(raw.upstream, &at.key("upstream"), value::upstream, "`upstream: 172.16.0.20`");
         Draft {
             name: self.optional(raw.name, &at.key("name"), value::name).or_else(|| Some(bind.first()?.1.to_string())),
-            upstream: self.required(raw.upstream, &at.key("upstream"), value::upstream, "`upstream: 172.16.0.20`"),
+            tls: self.tls(raw.tls.unwrap_or_default(), upstream.as_ref(), &at.key("tls")),
+            upstream,
             source_port: self
                 .optional(client.source_port.clone(), &at.key("client").key("source_port"), value::source_port)
                 .unwrap_or_default(),

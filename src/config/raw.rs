@@ -22,6 +22,7 @@ pub(super) struct Listener {
     pub(super) upstream: Option<String>,
     pub(super) client: Option<Client>,
     pub(super) server: Option<Server>,
+    pub(super) tls: Option<Tls>,
     pub(super) policy: Option<Policy>,
     pub(super) timeouts: Option<Timeouts>,
     pub(super) limits: Option<Limits>,
@@ -49,6 +50,47 @@ pub(super) struct Server {
 pub(super) struct Rule {
     pub(super) peers: Option<String>,
     pub(super) announce: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Tls {
+    pub(super) client: Option<TlsClient>,
+    pub(super) server: Option<TlsServer>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TlsClient {
+    pub(super) mode: Option<String>,
+    pub(super) certificate: Option<String>,
+    pub(super) key: Option<String>,
+    pub(super) certificates: Option<Vec<Option<KeyPair>>>,
+    pub(super) require: Option<String>,
+    pub(super) implicit: Option<String>,
+    pub(super) min_version: Option<String>,
+    pub(super) allow_ccc: Option<String>,
+    pub(super) lenient: Option<String>,
+    pub(super) require_reuse: Option<String>,
+    pub(super) client_ca: Option<String>,
+    pub(super) passthrough_ports: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct KeyPair {
+    pub(super) certificate: Option<String>,
+    pub(super) key: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TlsServer {
+    pub(super) mode: Option<String>,
+    pub(super) verify: Option<String>,
+    pub(super) name: Option<String>,
+    pub(super) max_version: Option<String>,
+    pub(super) lenient: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

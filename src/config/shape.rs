@@ -34,6 +34,7 @@ const LISTENER: Shape = Map(&[
     ("upstream", &Text),
     ("client", &CLIENT),
     ("server", &Map(&[("data_mode", &Text), ("address_map", &List(&RULE)), ("data_ports", &Text)])),
+    ("tls", &Map(&[("client", &TLS_CLIENT), ("server", &TLS_SERVER)])),
     ("policy", &Map(&[("allow", &Texts), ("deny", &Texts), ("privileged_ports", &Text)])),
     ("timeouts", &TIMEOUTS),
     ("limits", &LIMITS),
@@ -52,6 +53,24 @@ const LIMITS: Shape = Map(&[
     ("login_failures", &Text),
     ("connects_per_second", &Text),
 ]);
+
+const TLS_CLIENT: Shape = Map(&[
+    ("mode", &Text),
+    ("certificate", &Text),
+    ("key", &Text),
+    ("certificates", &List(&Map(&[("certificate", &Text), ("key", &Text)]))),
+    ("require", &Text),
+    ("implicit", &Text),
+    ("min_version", &Text),
+    ("allow_ccc", &Text),
+    ("lenient", &Text),
+    ("require_reuse", &Text),
+    ("client_ca", &Text),
+    ("passthrough_ports", &Text),
+]);
+
+const TLS_SERVER: Shape =
+    Map(&[("mode", &Text), ("verify", &Text), ("name", &Text), ("max_version", &Text), ("lenient", &Text)]);
 
 const TIMEOUTS: Shape = Map(&[
     ("control_idle", &Text),
@@ -202,6 +221,6 @@ mod tests {
         assert_eq!(nearest("Upstream", keys), Some("upstream"));
         assert_eq!(nearest("time-outs", keys), Some("timeouts"));
         assert_eq!(nearest("listen", keys), None);
-        assert_eq!(nearest("tls", keys), None);
+        assert_eq!(nearest("admin", keys), None);
     }
 }

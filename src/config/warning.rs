@@ -3,14 +3,14 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use super::{Config, DataPorts};
-use crate::addr::Leg;
+use super::tls::{ClientTls, Verify};
+use super::{Config, DataPorts, Listener};
 
-/// A range of data ports from which the kernel may hand ports to any outgoing connection.
+/// A range of ports from which the kernel may hand ports to any outgoing connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
     listener: String,
-    leg: Leg,
+    key: &'static str,
     ports: RangeInclusive<u16>,
     kernel: RangeInclusive<u16>,
     reserve: String,
@@ -20,11 +20,11 @@ impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "listener `{}`: {}.data_ports: the kernel takes ports of {} for outgoing connections (ip_local_port_range \
+            "listener `{}`: {}: the kernel takes ports of {} for outgoing connections (ip_local_port_range \
              is {}-{}), so some may be missing when they are needed; keep them free with `sysctl -w \
              net.ipv4.ip_local_reserved_ports={}`, and the same setting in /etc/sysctl.d for the next boot",
             self.listener,
-            self.leg,
+            self.key,
             PortList(&[bounds(&self.ports)]),
             self.kernel.start(),
             self.kernel.end(),
@@ -41,18 +41,17 @@ pub fn ephemeral_ports(config: &Config, port_range: &str, reserved: &str) -> Vec
     let mut words = port_range.split_whitespace().map(str::parse::<u16>);
     let (Some(Ok(first)), Some(Ok(last))) = (words.next(), words.next()) else { return Vec::new() };
     let Some(reserved) = parse_list(reserved) else { return Vec::new() };
-    let legs = config.listeners.iter().flat_map(|l| [(l, Leg::Client, &l.client), (l, Leg::Server, &l.server)]);
-    let ranges = legs.clone().filter_map(|(_, _, leg)| range(&leg.data_ports));
+    let all = config.listeners.iter().flat_map(|l| ranges(l).map(move |(key, ports)| (l, key, bounds(ports))));
+    let ranges = all.clone().map(|(_, _, bounds)| bounds);
     // One command for all of them: the setting is replaced as a whole.
     let reserve = merged(reserved.iter().copied().chain(ranges).collect());
-    legs.filter_map(|(listener, leg, config)| {
-        let (from, to) = range(&config.data_ports)?;
+    all.filter_map(|(listener, key, (from, to))| {
         let (from, to) = (from.max(first), to.min(last));
         let is_reserved = |port: u16| reserved.iter().any(|(a, b)| (*a..=*b).contains(&port));
         let open: Vec<u16> = (from..=to).filter(|port| !is_reserved(*port)).collect();
         Some(Warning {
             listener: listener.name.clone(),
-            leg,
+            key,
             ports: *open.first()?..=*open.last()?,
             kernel: first..=last,
             reserve: PortList(&reserve).to_string(),
@@ -61,11 +60,28 @@ pub fn ephemeral_ports(config: &Config, port_range: &str, reserved: &str) -> Vec
     .collect()
 }
 
-fn range(ports: &DataPorts) -> Option<(u16, u16)> {
-    match ports {
-        DataPorts::Any => None,
-        DataPorts::Range(range) => Some(bounds(range)),
-    }
+/// The listeners whose server may be anybody.
+pub fn unverified(config: &Config) -> impl Iterator<Item = &Listener> {
+    config.listeners.iter().filter(|l| l.tls.server.identity().is_some_and(|server| server.verify == Verify::Nobody))
+}
+
+/// Every range that is bound at start, and the key that names it.
+fn ranges(listener: &Listener) -> impl Iterator<Item = (&'static str, &RangeInclusive<u16>)> + Clone {
+    let range = |ports| match ports {
+        &DataPorts::Any => None,
+        DataPorts::Range(range) => Some(range),
+    };
+    let passthrough = match &listener.tls.client {
+        ClientTls::Passthrough { ports } => ports.as_ref(),
+        ClientTls::Refuse | ClientTls::Terminate(_) => None,
+    };
+    [
+        ("client.data_ports", range(&listener.client.data_ports)),
+        ("server.data_ports", range(&listener.server.data_ports)),
+        ("tls.client.passthrough_ports", passthrough),
+    ]
+    .into_iter()
+    .filter_map(|(key, range)| Some((key, range?)))
 }
 
 fn bounds(range: &RangeInclusive<u16>) -> (u16, u16) {

@@ -73,8 +73,20 @@ pub enum Command<'a> {
     Mode(u8),
     /// LPRT, LPSV (RFC 1639), CPSV and SPSV: they carry addresses in ways that are not translated.
     LongAddress,
-    /// AUTH (RFC 2228 §3).
-    Auth,
+    /// AUTH (RFC 2228 §3) and the mechanism.
+    Auth(Mechanism),
+    /// PBSZ (RFC 2228 §3) and the size; `None` if it is no number of 32 bits.
+    Pbsz(Option<u32>),
+    /// PROT (RFC 2228 §3) and the level.
+    Prot(Protection),
+    /// CCC (RFC 2228 §3).
+    Ccc,
+    /// SSCN, by which a client exchanges the parts of a TLS client and server on the data connection.
+    Sscn,
+    /// HOST (RFC 7151).
+    Host,
+    /// HELP.
+    Help,
     /// Everything else, an empty line too.
     Other,
 }
@@ -92,6 +104,30 @@ pub enum EpsvArgument {
     All,
     /// Anything else: answered 501.
     Malformed,
+}
+
+/// What AUTH asks for: the names of RFC 4217 §4 and of the drafts before it, in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mechanism {
+    /// `TLS` or `TLS-C`: data connections are clear until PROT says otherwise.
+    Tls,
+    /// `SSL` or `TLS-P`: in the drafts these mean PROT P as well, and clients of that time never send it.
+    TlsPrivate,
+    /// Anything else, or nothing: answered 504.
+    Other,
+}
+
+/// What PROT asks for (RFC 2228 §3), in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protection {
+    /// `C`: none.
+    Clear,
+    /// `P`: TLS.
+    Private,
+    /// `S` or `E`, which TLS does not have (RFC 4217 §9): answered 536.
+    Partial,
+    /// Anything else: answered 504.
+    Other,
 }
 
 /// The commands that use a data connection.
@@ -298,7 +334,13 @@ fn command<'a>(verb: &[u8], argument: &'a [u8]) -> Result<Command<'a>, CommandEr
             .find(|&&b| !is_blank(b))
             .map_or(Command::Other, |letter| Command::Mode(letter.to_ascii_uppercase())),
         b"LPRT" | b"LPSV" | b"CPSV" | b"SPSV" => Command::LongAddress,
-        b"AUTH" => Command::Auth,
+        b"AUTH" => Command::Auth(mechanism(argument)),
+        b"PBSZ" => Command::Pbsz(size(argument)),
+        b"PROT" => Command::Prot(protection(argument)),
+        b"CCC" => Command::Ccc,
+        b"SSCN" => Command::Sscn,
+        b"HOST" => Command::Host,
+        b"HELP" => Command::Help,
         _ => Command::Other,
     })
 }
@@ -325,6 +367,31 @@ fn epsv_argument(argument: &[u8]) -> EpsvArgument {
     all_consuming(delimited(blanks, argument_rule, blanks))
         .parse(argument)
         .map_or(EpsvArgument::Malformed, |(_, argument)| argument)
+}
+
+fn mechanism(argument: &[u8]) -> Mechanism {
+    match argument.trim_ascii().to_ascii_uppercase().as_slice() {
+        b"TLS" | b"TLS-C" => Mechanism::Tls,
+        b"SSL" | b"TLS-P" => Mechanism::TlsPrivate,
+        _ => Mechanism::Other,
+    }
+}
+
+/// `decimal-integer` (RFC 2228 §5), of 32 bits at most (§3)
+fn size(argument: &[u8]) -> Option<u32> {
+    all_consuming(nom::character::complete::u32::<_, nom::error::Error<&[u8]>>)
+        .parse(argument.trim_ascii())
+        .ok()
+        .map(|(_, size)| size)
+}
+
+fn protection(argument: &[u8]) -> Protection {
+    match argument.trim_ascii().to_ascii_uppercase().as_slice() {
+        b"C" => Protection::Clear,
+        b"P" => Protection::Private,
+        b"S" | b"E" => Protection::Partial,
+        _ => Protection::Other,
+    }
 }
 
 /// A line from its verb on. Blanks before the verb are skipped like Telnet bytes: vsftpd and ProFTPD refuse them,
@@ -413,8 +480,10 @@ mod tests {
             (b"LPSV", Command::LongAddress),
             (b"CPSV", Command::LongAddress),
             (b"SPSV", Command::LongAddress),
-            (b"AUTH TLS", Command::Auth),
-            (b"PROT P", Command::Other),
+            (b"HOST ftp.example", Command::Host),
+            (b"HELP USER", Command::Help),
+            (b"SSCN ON", Command::Sscn),
+            (b"CCC", Command::Ccc),
             (b"PASVX", Command::Other),
             (b"12 x", Command::Other),
             (b"\xd6\xd0", Command::Other),
@@ -423,6 +492,33 @@ mod tests {
             assert_eq!(line(text).parse(), Ok(expected), "{}", text.escape_ascii());
         }
         assert!(TransferVerb::Appe.is_upload() && !TransferVerb::List.is_upload());
+    }
+
+    #[test]
+    fn rfc_13_the_arguments_of_auth_pbsz_and_prot() {
+        for (text, expected) in [
+            (&b"AUTH TLS"[..], Command::Auth(Mechanism::Tls)),
+            (b"auth tls-c ", Command::Auth(Mechanism::Tls)),
+            (b"AUTH SSL", Command::Auth(Mechanism::TlsPrivate)),
+            (b"AUTH  Tls-P", Command::Auth(Mechanism::TlsPrivate)),
+            (b"AUTH GSSAPI", Command::Auth(Mechanism::Other)),
+            (b"AUTH TLSX", Command::Auth(Mechanism::Other)),
+            (b"AUTH", Command::Auth(Mechanism::Other)),
+            (b"PBSZ 0", Command::Pbsz(Some(0))),
+            (b"PBSZ 4294967295 ", Command::Pbsz(Some(u32::MAX))),
+            (b"PBSZ 4294967296", Command::Pbsz(None)),
+            (b"PBSZ 0x", Command::Pbsz(None)),
+            (b"PBSZ -1", Command::Pbsz(None)),
+            (b"PBSZ", Command::Pbsz(None)),
+            (b"PROT C", Command::Prot(Protection::Clear)),
+            (b"prot  p ", Command::Prot(Protection::Private)),
+            (b"PROT S", Command::Prot(Protection::Partial)),
+            (b"PROT E", Command::Prot(Protection::Partial)),
+            (b"PROT PP", Command::Prot(Protection::Other)),
+            (b"PROT", Command::Prot(Protection::Other)),
+        ] {
+            assert_eq!(line(text).parse(), Ok(expected), "{}", text.escape_ascii());
+        }
     }
 
     #[test]

@@ -12,11 +12,14 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::control::Endpoints;
+use super::copy::secured::{self, copy_secured};
 use super::copy::{CopyEnd, Flushed, Moved, copy_counted};
+use super::encryption::{self, Keys};
 use super::ports::{Lease, LeaseError, LeaseLost};
 use super::socket;
 use super::{Shared, finished};
 use crate::addr::{Announced, Leg, PerLeg};
+use crate::config::tls::ClientTls;
 use crate::config::{FTP_DATA, SourcePort};
 use crate::nat::policy::DialTarget;
 use crate::session::{ChannelId, ChannelReport, End, Event, Lack};
@@ -26,6 +29,8 @@ use crate::session::{ChannelId, ChannelReport, End, Event, Lack};
 pub(super) enum Order {
     Bind(Leg),
     Dial(Leg, DialTarget),
+    /// The transfer begins, encrypted where there are keys.
+    Begin(Keys),
 }
 
 /// What a channel tells its session.
@@ -90,6 +95,8 @@ fn new(
         events,
         steps: PerLeg::default(),
         targets: PerLeg::default(),
+        // Without TLS there is nothing to be known before.
+        begun: shared.encryption.is_none().then(Keys::default),
         streams: PerLeg::default(),
         report: ChannelReport { end: End::Closed, up: 0, down: 0 },
     };
@@ -114,6 +121,8 @@ struct Channel {
     /// Where an end will be dialled once the other end has its peer.
     targets: PerLeg<Option<DialTarget>>,
     streams: PerLeg<Option<TcpStream>>,
+    /// The transfer has begun.
+    begun: Option<Keys>,
     /// What the session is told at the end.
     report: ChannelReport,
 }
@@ -130,14 +139,25 @@ impl Drop for Channel {
 
 impl Channel {
     async fn run(mut self, mut orders: UnboundedReceiver<Order>) {
-        self.report = match self.connect(&mut orders).await {
-            Ok((client, server)) => {
-                let (id, events) = (self.id, self.events.clone());
-                let flushed = |leg| tell(&events, id, What::Flushed(leg));
-                copy(client, server, &self.shared, flushed, &mut orders).await
-            }
+        self.report = match self.transfer(&mut orders).await {
+            Ok(report) => report,
             Err(end) => ChannelReport { end, up: 0, down: 0 },
         };
+    }
+
+    async fn transfer(&mut self, orders: &mut UnboundedReceiver<Order>) -> Result<ChannelReport, End> {
+        let (client, server) = self.connect(orders).await?;
+        let keys = self.begun(orders).await?;
+        let (id, events) = (self.id, self.events.clone());
+        let flushed = |leg| tell(&events, id, What::Flushed(leg));
+        if keys.are_none() {
+            return Ok(copy(client, server, &self.shared, flushed, orders).await);
+        }
+        let (client, server) = tokio::select! {
+            ends = shake_hands(client, server, &keys, &self.shared) => ends.map_err(|(leg, error)| self.no_tls(leg, &error))?,
+            () = closed(orders) => return Err(End::Closed),
+        };
+        Ok(copy_encrypted(client, server, &self.shared, flushed, orders).await)
     }
 
     fn tell(&self, what: What) {
@@ -159,6 +179,7 @@ impl Channel {
                             self.targets[leg] = Some(target);
                             self.dial_if_due(leg);
                         }
+                        Order::Begin(keys) => self.begun = Some(keys),
                     }
                     continue;
                 }
@@ -168,6 +189,33 @@ impl Channel {
             self.steps[leg] = None;
             self.stepped(leg, stepped)?;
         }
+    }
+
+    /// Waits for the transfer to begin. Nothing is copied before: which ends are encrypted is not known.
+    async fn begun(&mut self, orders: &mut UnboundedReceiver<Order>) -> Result<Keys, End> {
+        let limit = self.shared.config.timeouts.data_idle;
+        let mut begun = self.begun.take();
+        let waiting = async {
+            loop {
+                match begun.take() {
+                    Some(keys) => return Ok(keys),
+                    None => match orders.recv().await.ok_or(End::Closed)? {
+                        Order::Begin(keys) => begun = Some(keys),
+                        Order::Bind(_) | Order::Dial(..) => {}
+                    },
+                }
+            }
+        };
+        tokio::time::timeout(limit, waiting).await.unwrap_or(Err(End::Idle))
+    }
+
+    fn no_tls(&self, leg: Leg, error: &io::Error) -> End {
+        let (listener, client) = (&self.shared.config.name, self.endpoints.client.peer);
+        match leg {
+            Leg::Client => tracing::info!(%listener, %client, %error, "no TLS on the client's data connection"),
+            Leg::Server => tracing::warn!(%listener, %client, %error, "no TLS on the server's data connection"),
+        }
+        End::TlsFailed(leg)
     }
 
     fn stepped(&mut self, leg: Leg, stepped: Stepped) -> Result<(), End> {
@@ -282,6 +330,25 @@ fn on_interface_of(control: SocketAddr, target: SocketAddr) -> SocketAddr {
     }
 }
 
+/// The handshakes of the ends that are encrypted.
+async fn shake_hands(
+    client: TcpStream,
+    server: TcpStream,
+    keys: &Keys,
+    shared: &Shared,
+) -> Result<(secured::End, secured::End), (Leg, io::Error)> {
+    let (timeouts, tls) = (shared.config.timeouts, &shared.config.tls);
+    let lenient = PerLeg {
+        client: matches!(&tls.client, ClientTls::Terminate(terms) if terms.lenient),
+        server: tls.server.identity().is_some_and(|identity| identity.lenient),
+    };
+    let client = encryption::towards_client(client, keys.client.as_deref(), lenient.client, timeouts.connect_client);
+    let server = encryption::towards_server(server, keys.server.as_deref(), lenient.server, timeouts.connect_server);
+    let client = async { client.await.map_err(|error| (Leg::Client, error)) };
+    let server = async { server.await.map_err(|error| (Leg::Server, error)) };
+    tokio::try_join!(client, server)
+}
+
 /// Copies until both ends are done, or the session lets go of the channel.
 async fn copy(
     client: TcpStream,
@@ -298,12 +365,32 @@ async fn copy(
             return ChannelReport { end: End::Closed, up: moved.up(), down: moved.down() };
         }
     };
-    let end = match copied.end {
+    ChannelReport { end: end_of(copied.end), up: copied.up, down: copied.down }
+}
+
+/// The same where at least one end is TLS.
+async fn copy_encrypted(
+    client: secured::End,
+    server: secured::End,
+    shared: &Shared,
+    mut flushed: impl FnMut(Leg),
+    orders: &mut UnboundedReceiver<Order>,
+) -> ChannelReport {
+    let moved = Moved::default();
+    let idle = shared.config.timeouts.data_idle;
+    let end = tokio::select! {
+        end = copy_secured(client, server, idle, &moved, |Flushed(leg)| flushed(leg)) => end_of(end),
+        () = closed(orders) => End::Closed,
+    };
+    ChannelReport { end, up: moved.up(), down: moved.down() }
+}
+
+pub(super) fn end_of(copy: CopyEnd) -> End {
+    match copy {
         CopyEnd::Complete => End::Complete,
         CopyEnd::Reset(leg) => End::Reset(leg),
         CopyEnd::Idle => End::Idle,
-    };
-    ChannelReport { end, up: copied.up, down: copied.down }
+    }
 }
 
 /// A session that is gone needs no news.
@@ -337,7 +424,8 @@ mod tests {
         let registry = PortRegistry::bind(&[]).unwrap();
         let pool = || registry.pool(&[], &DataPorts::Any);
         let ports = PerLeg { client: pool(), server: pool() };
-        let shared = Shared::new(&config.listeners[0], &config, ports, 1, crate::relay::Process::default());
+        let process = crate::relay::Process::default();
+        let shared = Shared::new(&config.listeners[0], &config, ports, 1, process).unwrap();
         let at = Endpoint { peer: "127.0.0.1:1".parse().unwrap(), local: "127.0.0.1:2".parse().unwrap() };
         let (events, mut mailbox) = unbounded_channel();
         let (channel, _orders, inbox) = new(ChannelId(7), Endpoints { client: at, server: at }, &shared, events);

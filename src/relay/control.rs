@@ -1,5 +1,7 @@
 //! One task per session: pump bytes between two sockets and the [`Session`], and carry out its actions.
 
+mod switch;
+
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::pin::{Pin, pin};
@@ -10,8 +12,10 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::admission::Place;
 use super::channel::{self, ChannelEvent, Order};
+use super::encryption::Keys;
 use super::journal::Journal;
 use super::logins::{Answer, Attempts};
+use super::passthrough::Passed;
 use super::upstream::Connected;
 use super::wire::{Batching, Received, Wire};
 use super::{Shared, finished, socket};
@@ -52,6 +56,11 @@ struct Control {
     attempts: Attempts,
     /// A login that must wait, until it is worth asking again. Boxed, like everything that an idle session does without.
     login_wait: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    keys: Keys,
+    /// The entry of a session that is passed through. Boxed, since most are not.
+    passed: Option<Box<Passed>>,
+    /// A fresh connection to the server is due.
+    reconnects: bool,
     closed: Option<Reason>,
     _place: Place,
 }
@@ -152,6 +161,9 @@ impl Control {
             client_at,
             server: None,
             channels: Channels::default(),
+            keys: Keys::default(),
+            passed: None,
+            reconnects: false,
             closed: None,
         }))
     }
@@ -167,6 +179,9 @@ impl Control {
             if let Some(why) = self.closed {
                 break why;
             }
+            if std::mem::take(&mut self.reconnects) {
+                connecting = Some(Box::pin(shared.upstream.connect()));
+            }
             let deadline = self.session.poll_timeout();
             if let Some(at) = deadline
                 && sleep.deadline() != at.into()
@@ -177,6 +192,8 @@ impl Control {
             let has_room = self.has_room(Leg::Client);
             let read_client = self.session.wants_bytes(Leg::Client) && has_room && self.has_room(Leg::Server);
             let read_server = self.session.wants_bytes(Leg::Server) && has_room;
+            let read_client = read_client || self.client.is_handshaking();
+            let read_server = read_server || self.server.as_ref().is_some_and(|(wire, _)| wire.is_handshaking());
             let woken = tokio::select! {
                 ready = self.client.ready(read_client) => Woken::Leg(Leg::Client, ready, read_client),
                 ready = ready_if_there(self.server.as_mut(), read_server) => Woken::Leg(Leg::Server, ready, read_server),
@@ -258,6 +275,8 @@ impl Control {
         let mut buffer = [0; READ_SIZE];
         // What a peer said before it reset the connection is still its word.
         let received = if read { wire.read(&mut buffer) } else { Received::Nothing };
+        // Comes before what the peer has sent behind it.
+        self.handshake(leg);
         match received {
             Received::Bytes { count, urgent } => {
                 self.handle(Event::Bytes { leg, data: &buffer[..count], urgent });
@@ -303,6 +322,11 @@ impl Control {
             }
             Action::Bind { id, leg } => self.order(id, Order::Bind(leg)),
             Action::Dial { id, leg, target } => self.order(id, Order::Dial(leg, target)),
+            Action::Begin { id, protect } => self.begin(id, protect),
+            Action::StartTls { leg } => self.start_tls(leg),
+            Action::StopTls { leg } => self.stop_tls(leg),
+            Action::Reconnect => self.leave_server(),
+            Action::PassThrough => self.pass_through(),
             Action::CloseChannel { id } => self.channels.close(id),
             Action::AskLogin => self.ask_login(),
             Action::LoginAnswered { failed } => self.attempts.answered(failed),
@@ -328,6 +352,8 @@ impl Control {
     }
 
     async fn end(mut self: Box<Self>, why: Reason) {
+        // The farewell may take its time; nothing new belongs to this session in it.
+        self.passed = None;
         // What still runs is cut, and looks cut; how far it had come is for the log.
         for event in std::mem::take(&mut self.channels).close_all().await {
             self.handle(event.as_event());

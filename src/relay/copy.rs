@@ -14,6 +14,8 @@
 //! on which.
 
 mod mover;
+pub mod opaque;
+pub mod secured;
 
 use std::io;
 use std::net::Shutdown;
@@ -125,6 +127,7 @@ async fn run(
         done: &done[to_leg],
         activity: &activity,
         is_slow: AtomicBool::new(false),
+        from_failed: None,
     };
     let up = direction(client, server, Leg::Server, &moved.up);
     let down = direction(server, client, Leg::Client, &moved.down);
@@ -192,6 +195,8 @@ struct Direction<'a> {
     activity: &'a Activity,
     /// The receiver has kept us waiting. Atomic only so that the future can move between threads.
     is_slow: AtomicBool,
+    /// Where a failed sender is read to its end, whether it has failed: the end is no FIN then.
+    from_failed: Option<&'a AtomicBool>,
 }
 
 /// A receiver that has no room for so long is slow: it takes less than some 10 MB/s, if a third of the 4 MB of a socket
@@ -224,6 +229,7 @@ impl Direction<'_> {
                     }
                     Filled::Copy => Mover::buffer(),
                     Filled::Nothing => break,
+                    Filled::End if self.from_failed.is_some_and(|failed| failed.load(Relaxed)) => return Err(from_leg),
                     Filled::End => return Ok(()),
                 };
                 // Two fast peers never make us wait, but the other direction and the timer want their turn.

@@ -7,7 +7,7 @@
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::listener::REFUSALS;
-use super::{data_ports, ports};
+use super::{data_ports, passthrough, ports};
 use crate::config::Config;
 
 /// Sessions of a listener at once, unless `limits.sessions` says otherwise: what the benchmarks hold on two cores.
@@ -54,7 +54,7 @@ pub(crate) struct Reduced {
     "the limit on open files is {limit}, and the configuration needs {needed}: {ports} for data ports, {listeners} for \
      control addresses, {PER_SESSION} for each of {sessions} sessions, {OWN} for the rest; raise the limit \
      (`LimitNOFILE={needed}` or more in the unit, `ulimit -Hn {needed}` in a shell), or lower limits.sessions or the \
-     number of data_ports"
+     number of data ports"
 )]
 pub struct TooFewDescriptors {
     limit: u64,
@@ -71,7 +71,8 @@ impl Plan {
     /// They are not enough for the ports, the sessions that are asked for, and one where none are.
     pub(crate) fn new(config: &Config, limit: u64) -> Result<Self, TooFewDescriptors> {
         let asked = |listener: &crate::config::Listener| listener.limits.sessions.map(|sessions| sessions.get());
-        let ports = count(ports::count(&data_ports(config)));
+        let every: Vec<_> = data_ports(config).into_iter().chain(passthrough::ports(config)).collect();
+        let ports = count(ports::count(&every));
         let listeners = count(config.listeners.iter().map(|listener| listener.bind.len()).sum());
         let explicit: u64 = config.listeners.iter().filter_map(asked).map(u64::from).sum();
         let by_default = count(config.listeners.iter().filter(|listener| asked(listener).is_none()).count());
@@ -182,6 +183,16 @@ mod tests {
     fn rel_13_the_ports_alone_may_be_too_many() {
         assert_eq!(plan(&[""], ONE), Err(ONE + 2), "there must be room for a session");
         assert_eq!(plan(&[""], ONE + 2), Ok(vec![1]));
+    }
+
+    #[test]
+    fn rel_13_passed_through_ports_take_one_each_per_address() {
+        let yaml = "listeners: [{ bind: [\"192.0.2.1:21\", \"192.0.2.2:21\"], upstream: 172.16.0.20, client: { data_ports: \
+                    20000-20009, address_map: [{ peers: any, announce: local }] }, limits: { sessions: 1 }, tls: { client: \
+                    { mode: passthrough, passthrough_ports: 50000-50004 } } }]";
+        let config = Config::parse(yaml, "f").unwrap();
+        assert!(Plan::new(&config, ONE + 10 + 2).is_ok());
+        assert_eq!(Plan::new(&config, ONE + 10 + 1).unwrap_err().ports, 30);
     }
 
     #[test]

@@ -5,9 +5,10 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crate::session::{Notice, Reason, TransferRecord};
+use crate::addr::Leg;
+use crate::session::{ChannelReport, Notice, Reason, TransferRecord};
 
 use super::upstream::Connector;
 
@@ -16,7 +17,7 @@ static SESSIONS: AtomicU64 = AtomicU64::new(1);
 /// The log of one session.
 #[derive(Debug)]
 pub(super) struct Journal {
-    listener: String,
+    listener: Box<str>,
     session: u64,
     client: SocketAddr,
     began: Instant,
@@ -27,7 +28,7 @@ impl Journal {
     pub(super) fn open(listener: &str, client: SocketAddr) -> Self {
         let session = SESSIONS.fetch_add(1, Ordering::Relaxed);
         tracing::debug!(%listener, session, %client, "session began");
-        Self { listener: listener.to_owned(), session, client, began: Instant::now(), transfers: 0 }
+        Self { listener: listener.into(), session, client, began: Instant::now(), transfers: 0 }
     }
 
     pub(super) fn transferred(&mut self, user: Option<&[u8]>, record: &TransferRecord) {
@@ -59,6 +60,9 @@ impl Journal {
             Notice::ServerPort(refusal) => {
                 tracing::warn!(%listener, session, %client, %refusal, "the server's passive port is not dialled");
             }
+            Notice::ServerRefuses { asked, code } => {
+                tracing::warn!(%listener, session, %client, asked, code, "the server refuses what every session begins with");
+            }
             Notice::PassiveUnanswered => {
                 tracing::warn!(%listener, session, %client, "the server did not answer PASV or EPSV");
             }
@@ -68,6 +72,14 @@ impl Journal {
     pub(super) fn upstream_failed(&self, upstream: &Connector, error: &io::Error) {
         let (listener, session, client) = (&self.listener, self.session, self.client);
         tracing::warn!(%listener, session, %client, %upstream, %error, "cannot reach the FTP server");
+    }
+
+    pub(super) fn no_tls(&self, leg: Leg, error: &io::Error) {
+        let (listener, session, client) = (&self.listener, self.session, self.client);
+        match leg {
+            Leg::Client => tracing::info!(%listener, session, %client, %error, "the client's TLS handshake failed"),
+            Leg::Server => tracing::warn!(%listener, session, %client, %error, "the server's TLS handshake failed"),
+        }
     }
 
     pub(super) fn close(&self, user: Option<&[u8]>, why: Reason) {
@@ -82,6 +94,22 @@ impl Journal {
             "session"
         );
     }
+}
+
+/// A data connection of a session that is passed through. Nobody knows which session of its client's address it belongs
+/// to, or what moved there: all that shows are bytes.
+pub(super) fn passed(listener: &str, client: SocketAddr, port: u16, report: ChannelReport, took: Duration) {
+    let ChannelReport { end, up, down } = report;
+    tracing::info!(
+        listener,
+        %client,
+        port,
+        bytes_up = up,
+        bytes_down = down,
+        seconds = took.as_secs_f64(),
+        outcome = %end,
+        "transfer passed through"
+    );
 }
 
 /// A text of its own, so that the text format puts it in quotes: names have spaces.

@@ -12,7 +12,7 @@
 //!
 //! With `data_ports: any` a lease has a listener of its own.
 
-mod bind;
+pub(super) mod bind;
 mod expected;
 mod lease;
 mod pool;
@@ -23,20 +23,20 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::ops::RangeInclusive;
-use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use self::bind::Taker;
 use self::lease::Outcome;
 pub use self::lease::{Lease, LeaseLost};
 use self::pool::View;
 pub use self::pool::{LeaseError, PortPool};
 use self::queue::ViewId;
-use self::table::{SlotId, Table};
-use super::accept::Acceptor;
+pub(super) use self::table::SlotId;
+use self::table::Table;
 use crate::config::DataPorts;
 
 /// None of the ports of a range could be bound.
@@ -62,7 +62,7 @@ pub struct PortRegistry {
 #[derive(Debug)]
 struct Shared {
     /// Where each slot listens.
-    slots: Vec<SocketAddr>,
+    slots: Arc<[SocketAddr]>,
     state: Mutex<State>,
     /// Ends the accepting tasks with the last owner.
     _stop: DropGuard,
@@ -85,24 +85,14 @@ impl PortRegistry {
     /// # Errors
     /// None of the ports of one entry could be bound.
     pub fn bind(wanted: &[(IpAddr, RangeInclusive<u16>)]) -> Result<Self, BindError> {
-        let slots = bind::plan(wanted);
-        let (listeners, failed) = bind::bind(&slots);
-        let mut bound = vec![true; slots.len()];
-        failed.iter().for_each(|(slot, _)| bound[*slot] = false);
+        let ports = bind::bind(wanted)?;
+        let mut bound = vec![true; ports.slots.len()];
+        ports.failed.iter().for_each(|(slot, _)| bound[*slot] = false);
         let stop = CancellationToken::new();
-        let state = State { table: Table::new(slots.len()), bound, views: HashMap::new() };
-        let shared = Shared { slots, state: Mutex::new(state), _stop: stop.clone().drop_guard() };
-        shared.check(wanted, &failed)?;
-        bind::warn_of_missing(&shared.slots, &failed);
-
-        let shared = Arc::new(shared);
-        for (slot, listener) in listeners {
-            tokio::spawn(serve(listener, slot, Arc::downgrade(&shared), stop.clone()));
-        }
-        if !failed.is_empty() {
-            let missing = failed.into_iter().map(|(slot, _)| slot).collect();
-            tokio::spawn(bind::retry(Arc::downgrade(&shared), missing, stop));
-        }
+        let state = State { table: Table::new(ports.slots.len()), bound, views: HashMap::new() };
+        let slots = Arc::clone(&ports.slots);
+        let shared = Arc::new(Shared { slots, state: Mutex::new(state), _stop: stop.clone().drop_guard() });
+        ports.serve(&shared, &stop);
         Ok(Self { shared })
     }
 
@@ -126,65 +116,36 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The slot that listens on this address and port.
-    fn slot(&self, ip: IpAddr, port: u16) -> Option<SlotId> {
-        let find = |ip| self.slots.binary_search(&SocketAddr::new(ip, port)).ok();
-        find(ip).or_else(|| find(bind::wildcard(ip)))
-    }
-
-    /// Each entry of `wanted` must have got a port.
-    fn check(&self, wanted: &[(IpAddr, RangeInclusive<u16>)], failed: &[bind::Failure]) -> Result<(), BindError> {
-        for (ip, ports) in wanted {
-            let slots = || ports.clone().filter_map(|port| self.slot(ip.to_canonical(), port));
-            let error_of = |slot| failed.iter().find(|(failed, _)| *failed == slot).map(|(_, error)| error);
-            if slots().all(|slot| error_of(slot).is_some()) {
-                let source = slots().find_map(error_of).map_or(io::ErrorKind::InvalidInput.into(), clone_error);
-                return Err(BindError { ip: *ip, ports: ports.clone(), source });
-            }
-        }
-        Ok(())
-    }
-
     fn view(&self, local: IpAddr, ports: &RangeInclusive<u16>) -> View {
-        let slots: Arc<[SlotId]> = ports.clone().filter_map(|port| self.slot(local, port)).collect();
+        let slots: Arc<[SlotId]> = ports.clone().filter_map(|port| bind::slot(&self.slots, local, port)).collect();
         let views = &mut self.lock().views;
         let next = views.len();
         let id = *views.entry(slots.clone()).or_insert(next);
         View { local, slots, id }
     }
+}
 
-    /// Hands a connection to the lease that expects it, or resets it.
-    fn dispatch(&self, slot: SlotId, stream: TcpStream, from: SocketAddr) {
+impl Taker for Shared {
+    fn bound(&self, slot: SlotId) {
+        let mut state = self.lock();
+        state.bound[slot] = true;
+        state.table.queues.call_everyone();
+    }
+
+    /// Hands the connection to the lease that expects it.
+    fn connected(self: &Arc<Self>, slot: SlotId, at: SocketAddr, stream: TcpStream, from: SocketAddr) {
         let expected = self.lock().table.connected(slot, from.ip().to_canonical(), Instant::now());
         match expected {
             // If the lease was dropped this instant, so is the connection: reset as well.
             Some(lease) => drop(lease.send(Ok(stream))),
-            None => log_stranger(self.slots.get(slot).copied(), from),
+            None => log_stranger(Some(at), from),
         }
     }
 }
 
-/// `io::Error` is not `Clone`; those of system calls are their numbers.
-fn clone_error(error: &io::Error) -> io::Error {
-    error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
-}
-
 /// A connection that nobody expects is about to be dropped, and so reset. That is the peer's doing.
-fn log_stranger(at: Option<SocketAddr>, from: SocketAddr) {
+pub(super) fn log_stranger(at: Option<SocketAddr>, from: SocketAddr) {
     tracing::debug!(?at, %from, "reset a data connection that no session expects");
-}
-
-/// Accepts on one slot for as long as there is somebody to accept for.
-async fn serve(listener: Acceptor, slot: SlotId, shared: Weak<Shared>, stop: CancellationToken) {
-    let mut stopped = pin!(stop.cancelled());
-    loop {
-        let (stream, from) = tokio::select! {
-            () = &mut stopped => return,
-            accepted = listener.accept() => accepted,
-        };
-        let Some(shared) = shared.upgrade() else { return };
-        shared.dispatch(slot, stream, from);
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! One control connection as the shell sees it: a socket, and what waits to be written to it.
 //!
 //! No buffer is kept for reading: [`read`](Wire::read) takes one from the caller's stack, when there is
-//! something to read.
+//! something to read. The lines may go within TLS ([`tls`]).
+
+mod tls;
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};
@@ -12,6 +14,7 @@ use bytes::{Buf, Bytes};
 use socket2::SockRef;
 use tokio::io::{Interest, Ready};
 
+use self::tls::{Plaintext, Tls};
 use super::socket::Watched;
 
 /// With so much unwritten, nothing more is read that could lead to more. One reply that a session held back, as much
@@ -58,6 +61,15 @@ enum Outgoing {
     Closed,
 }
 
+/// Whether lines are encrypted.
+#[derive(Debug)]
+enum Security {
+    Plain,
+    /// As soon as what is queued has been written.
+    Starting(Box<Tls>),
+    Tls(Box<Tls>),
+}
+
 #[derive(Debug)]
 pub(super) struct Wire {
     io: Watched,
@@ -70,6 +82,9 @@ pub(super) struct Wire {
     /// A write has failed, or the socket has an error.
     broken: bool,
     batching: Batching,
+    security: Security,
+    /// A handshake has failed, which nobody has been told yet.
+    failed: Option<io::Error>,
 }
 
 impl Wire {
@@ -83,6 +98,39 @@ impl Wire {
             outgoing: Outgoing::Open,
             broken: false,
             batching,
+            security: Security::Plain,
+            failed: None,
+        }
+    }
+
+    /// Begins a handshake behind what is queued. `may_leave`: [`leave_tls`](Self::leave_tls) may follow.
+    pub(super) fn start_tls(&mut self, connection: impl Into<rustls::Connection>, may_leave: bool) {
+        self.security = Security::Starting(Box::new(Tls::new(connection, may_leave)));
+    }
+
+    /// Goes back to plain text behind what is queued, as soon as the peer has, too (CCC).
+    pub(super) fn leave_tls(&mut self) {
+        self.flush();
+        if let Security::Tls(tls) = &mut self.security {
+            tls.leave();
+        }
+    }
+
+    /// What has become of the handshake, told once.
+    pub(super) fn handshake(&mut self) -> Option<Result<(), io::Error>> {
+        if let Some(error) = self.failed.take() {
+            return Some(Err(error));
+        }
+        let Security::Tls(tls) = &mut self.security else { return None };
+        tls.is_news().then_some(Ok(()))
+    }
+
+    /// Whether a handshake is under way, so that this leg has to be read whatever the session says.
+    pub(super) fn is_handshaking(&self) -> bool {
+        match &self.security {
+            Security::Plain => false,
+            Security::Starting(_) => true,
+            Security::Tls(tls) => tls.is_handshaking(),
         }
     }
 
@@ -94,11 +142,13 @@ impl Wire {
     /// Waits until there is something to do: to read, if `read` says so, to write, if something is queued; a
     /// failed connection always shows. Cancel safe.
     pub(super) async fn ready(&mut self, read: bool) -> io::Result<()> {
+        // What comes now belongs to the handshake that has yet to begin.
+        let read = read && !matches!(self.security, Security::Starting(_));
         let mut interest = Interest::ERROR;
         if read {
             interest |= Interest::READABLE | Interest::PRIORITY;
         }
-        if !self.queue.is_empty() {
+        if self.wants_write() {
             interest |= Interest::WRITABLE;
         }
         while !self.is_ready(read) {
@@ -113,7 +163,15 @@ impl Wire {
         self.broken
             || self.ready.is_error()
             || (read && (self.ready.is_readable() || self.ready.is_priority()))
-            || (!self.queue.is_empty() && self.ready.is_writable())
+            || (self.wants_write() && self.ready.is_writable())
+    }
+
+    /// Whether there is something that the socket could be given now.
+    fn wants_write(&self) -> bool {
+        match &self.security {
+            Security::Plain | Security::Starting(_) => !self.queue.is_empty(),
+            Security::Tls(tls) => tls.wants_write() || (tls.takes_plaintext() && !self.queue.is_empty()),
+        }
     }
 
     /// Whether the connection has failed. What arrived before can still be read.
@@ -142,21 +200,70 @@ impl Wire {
 
     /// Writes as much as the socket takes.
     pub(super) fn flush(&mut self) {
-        while !self.queue.is_empty() && !self.broken {
+        if self.broken {
+            return;
+        }
+        match self.write_all() {
+            Ok(()) if self.outgoing == Outgoing::Closing && !self.wants_write() => {
+                self.outgoing = Outgoing::Closed;
+                self.broken = self.io.get_ref().shutdown(Shutdown::Write).is_err();
+            }
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.ready = self.ready - Ready::WRITABLE,
+            Err(_) => self.broken = true,
+        }
+    }
+
+    fn write_all(&mut self) -> io::Result<()> {
+        if let Security::Plain | Security::Starting(_) = self.security {
+            self.write_plain()?;
+        }
+        self.security = match std::mem::replace(&mut self.security, Security::Plain) {
+            Security::Starting(tls) => Security::Tls(tls),
+            other => other,
+        };
+        match self.security {
+            Security::Tls(_) => self.write_encrypted(),
+            Security::Plain | Security::Starting(_) => Ok(()),
+        }
+    }
+
+    fn write_plain(&mut self) -> io::Result<()> {
+        while !self.queue.is_empty() {
             match self.write_some() {
                 Ok(written) => self.consume(written),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.ready = self.ready - Ready::WRITABLE;
-                    return;
-                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => self.broken = true,
+                Err(error) => return Err(error),
             }
         }
-        if self.outgoing == Outgoing::Closing && !self.broken {
-            self.outgoing = Outgoing::Closed;
-            self.broken = self.io.get_ref().shutdown(Shutdown::Write).is_err();
+        Ok(())
+    }
+
+    fn write_encrypted(&mut self) -> io::Result<()> {
+        loop {
+            let Security::Tls(tls) = &mut self.security else { return Ok(()) };
+            tls.flush(&mut self.io.get_ref())?;
+            if self.queue.is_empty() || !tls.takes_plaintext() {
+                break;
+            }
+            let limit = if self.batching == Batching::Together { MAX_BATCH } else { 1 };
+            let mut written = 0;
+            for chunk in self.queue.iter().take(limit) {
+                let count = tls.encrypt(&chunk.data)?;
+                written += count;
+                if count < chunk.data.len() {
+                    break;
+                }
+            }
+            self.consume(written);
         }
+        if let (Security::Tls(tls), Outgoing::Closing, true) =
+            (&mut self.security, self.outgoing, self.queue.is_empty())
+        {
+            tls.close();
+            tls.flush(&mut self.io.get_ref())?;
+        }
+        Ok(())
     }
 
     fn write_some(&self) -> io::Result<usize> {
@@ -189,6 +296,35 @@ impl Wire {
 
     /// Reads once, in the order of arrival, urgent data included.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Received {
+        match self.security {
+            Security::Plain => self.read_plain(buffer),
+            Security::Starting(_) => Received::Nothing,
+            Security::Tls(_) => self.read_encrypted(buffer),
+        }
+    }
+
+    fn read_encrypted(&mut self, buffer: &mut [u8]) -> Received {
+        let Security::Tls(tls) = &mut self.security else { return Received::Nothing };
+        match tls.read(&mut self.io.get_ref(), buffer) {
+            Ok(Plaintext::Bytes(count)) => Received::Bytes { count, urgent: false },
+            Ok(Plaintext::Nothing) => {
+                self.ready = self.ready - Ready::READABLE - Ready::PRIORITY;
+                Received::Nothing
+            }
+            Ok(Plaintext::Left) => {
+                self.security = Security::Plain;
+                Received::Nothing
+            }
+            Ok(Plaintext::Eof) => Received::Eof,
+            Err(error) if tls.is_handshaking() => {
+                self.failed = Some(error);
+                Received::Nothing
+            }
+            Err(_) => Received::Reset,
+        }
+    }
+
+    fn read_plain(&mut self, buffer: &mut [u8]) -> Received {
         loop {
             return match self.io.get_ref().read(buffer) {
                 Ok(0) => Received::Eof,
@@ -226,7 +362,7 @@ impl Wire {
         let mut peer_is_open = true;
         loop {
             self.flush();
-            let is_over = !peer_is_open && self.queue.is_empty();
+            let is_over = !peer_is_open && !self.wants_write();
             if is_over || self.is_broken() || self.ready(peer_is_open).await.is_err() {
                 return;
             }
@@ -247,53 +383,4 @@ impl Wire {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::future::poll_fn;
-    use std::pin::pin;
-    use std::task::Poll;
-
-    use super::*;
-    use crate::relay::socket::connect_control;
-
-    /// A wire of ours, and its peer, which takes little before it reads.
-    async fn pair() -> (Wire, std::net::TcpStream) {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        SockRef::from(&listener).set_recv_buffer_size(4096).unwrap();
-        let ours = connect_control(listener.local_addr().unwrap(), Duration::from_secs(5)).await.unwrap();
-        SockRef::from(ours.get_ref()).set_send_buffer_size(4096).unwrap();
-        (Wire::new(ours, Batching::Together), listener.accept().unwrap().0)
-    }
-
-    #[tokio::test]
-    async fn rel_04_a_slow_reader_that_has_closed_its_direction_gets_everything() {
-        const SIZE: usize = 1 << 20;
-        let (mut wire, mut peer) = pair().await;
-        wire.send(vec![b'x'; SIZE].into(), false);
-        peer.shutdown(Shutdown::Write).unwrap();
-        let reader = std::thread::spawn(move || {
-            std::thread::sleep(Duration::from_millis(100));
-            let mut got = Vec::new();
-            peer.read_to_end(&mut got).map(|_| got.len())
-        });
-        wire.finish(Duration::from_secs(20)).await;
-        assert_eq!(reader.join().unwrap().unwrap(), SIZE);
-    }
-
-    #[tokio::test]
-    async fn rel_11_a_flood_does_not_keep_a_timeout_from_being_seen() {
-        let (mut wire, mut peer) = pair().await;
-        peer.set_nonblocking(true).unwrap();
-        let mut sent = 0;
-        while let Ok(count) = peer.write(&[0; 1 << 16]) {
-            sent += count;
-        }
-        assert!(sent > 256 * 1024, "{sent} bytes are no flood");
-        wire.ready(true).await.unwrap();
-        {
-            let mut drain = pin!(wire.drain());
-            let first = poll_fn(|cx| Poll::Ready(drain.as_mut().poll(cx))).await;
-            assert!(first.is_pending());
-        }
-        assert!(matches!(wire.read(&mut [0; 1]), Received::Bytes { .. }), "one poll has read everything");
-    }
-}
+mod tests;

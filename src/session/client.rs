@@ -20,6 +20,9 @@ use crate::nat::DataMode;
 const MAX_HELD_LINES: usize = 20;
 const MAX_HELD_BYTES: usize = 4096;
 
+/// What a command is answered that is not passed on.
+pub(super) const NOT_IMPLEMENTED: &str = "502 Command not implemented.\r\n";
+
 /// What the client sent, one line of it.
 #[derive(Debug)]
 enum Input {
@@ -83,6 +86,19 @@ impl Held {
         self.inputs.len() < MAX_HELD_LINES && self.bytes < MAX_HELD_BYTES
     }
 
+    /// The next command, if it is one.
+    pub(super) fn next_line(&self) -> Option<&CommandLine> {
+        match self.inputs.front()? {
+            Input::Line(line) => Some(line),
+            Input::TooLong | Input::ControlByte => None,
+        }
+    }
+
+    /// What was read and not looked at.
+    pub(super) fn take_blindly(&mut self) -> Bytes {
+        std::mem::take(&mut self.unread).into()
+    }
+
     fn push(&mut self, input: Input) {
         self.bytes += input.len();
         self.inputs.push_back(input);
@@ -112,8 +128,11 @@ impl Session {
     }
 
     fn split(&mut self, mut data: &[u8], now: Instant) {
+        let cover = self.tls.client_cover();
         while !self.closed
             && !self.held.is_full()
+            && !self.tls.is_auth_ahead()
+            && self.tls.client_cover() == cover
             && let Some(piece) = self.lines.client.next(&mut data)
         {
             let input = match piece {
@@ -134,12 +153,16 @@ impl Session {
             self.timers.stop(Timer::Line);
             self.receive(input, now);
         }
+        if self.tls.client_cover() != cover && !data.is_empty() {
+            return self.close(Reason::LeftOver(Leg::Client));
+        }
         self.held.unread.extend_from_slice(data);
     }
 
     fn receive(&mut self, input: Input, now: Instant) {
         if let Input::Line(line) = &input {
             self.check_speaker(line);
+            self.look_out_for_auth(line);
         }
         self.spoken = true;
         if self.closed {
@@ -165,8 +188,8 @@ impl Session {
                 let Some(input) = self.held.pop() else { break };
                 self.execute(input, now);
             }
-            if self.closed {
-                // The rest would go round for ever: nothing splits it any more.
+            if self.closed || self.tls.is_auth_ahead() {
+                // Of a session that is closed the rest would go round for ever: nothing splits it any more.
                 break;
             }
             let Some(unread) = self.held.take_unread() else { break };
@@ -201,6 +224,9 @@ impl Session {
     /// Whether the next command's turn has come. ABOR and STAT do not wait for what is under way, if only
     /// everything before them is with the server.
     fn may_go_on(&self) -> bool {
+        if self.tls.holds_commands() || self.is_at_a_turn() {
+            return false;
+        }
         if !self.must_hold() {
             return true;
         }
@@ -238,6 +264,7 @@ impl Session {
             Ok(_) if self.settings.denied.iter().any(|name| name.matches(&line)) => {
                 self.answer("502 Command not implemented.\r\n");
             }
+            Ok(command) if self.is_settled_by_tls(&line, &command) => {}
             Ok(command) => self.command(&line, command, now),
             Err(error) => self.malformed(error),
         }
@@ -284,8 +311,14 @@ impl Session {
             }
             Command::Pass | Command::Acct => self.log_in(line, LoginVerb::Secret),
             Command::LongAddress => self.answer("502 Command not implemented, use EPRT or EPSV.\r\n"),
-            Command::Auth => self.answer("502 Command not implemented.\r\n"),
-            Command::Other => self.forward(line, Pending::Plain),
+            Command::Auth(_) => self.answer(NOT_IMPLEMENTED),
+            Command::Pbsz(_)
+            | Command::Prot(_)
+            | Command::Ccc
+            | Command::Sscn
+            | Command::Host
+            | Command::Help
+            | Command::Other => self.forward(line, Pending::Plain),
         }
     }
 
@@ -295,7 +328,7 @@ impl Session {
         self.forward(line, Pending::Login(verb));
     }
 
-    fn forward(&mut self, line: &CommandLine, entry: Pending) {
+    pub(super) fn forward(&mut self, line: &CommandLine, entry: Pending) {
         self.pending.push(entry);
         self.send_server(line.wire(), false);
     }
@@ -314,7 +347,8 @@ impl Session {
     }
 
     fn transfer(&mut self, line: &CommandLine, verb: TransferVerb, path: Bytes, now: Instant) {
-        let channel = self.channels.begin(self.new_transfer(Some(verb), path, now));
+        let channel = self.channels.begin(self.new_transfer(Some(verb), path, now), self.protection());
+        self.begin_data(channel, false);
         self.forward(line, Pending::Transfer(PendingTransfer { channel, started: false }));
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::addr::{Announced, Leg};
+use crate::addr::{Announced, Leg, PerLeg};
 use crate::ftp::command::TransferVerb;
 use crate::nat::policy::{DialTarget, Refusal};
 
@@ -47,6 +47,23 @@ pub enum Event<'a> {
     },
     /// The server could not be reached.
     ServerFailed,
+    /// The handshake that [`Action::StartTls`] asked for is done.
+    TlsReady {
+        /// On which control connection.
+        leg: Leg,
+    },
+    /// The handshake failed, or the peer broke the rules of TLS later on.
+    TlsFailed {
+        /// On which control connection.
+        leg: Leg,
+    },
+    /// Bytes lie on the wrong side of a switch: plain ones that came before [`Action::StartTls`] could be carried out and
+    /// are no handshake, or encrypted ones behind the command that [`Action::StopTls`] answers. Somebody may have put them
+    /// there (CVE-2011-0411).
+    LeftOver {
+        /// On which control connection.
+        leg: Leg,
+    },
     /// Answers [`Action::Bind`]: we listen, and this is what to tell the peer.
     PortBound {
         /// The channel.
@@ -116,6 +133,8 @@ pub enum End {
     NeverConnected(Leg),
     /// We could not connect to this peer.
     DialFailed(Leg),
+    /// The TLS handshake with this peer failed.
+    TlsFailed(Leg),
     /// This peer's connection was reset or failed.
     Reset(Leg),
     /// Not a byte moved for `timeouts.data_idle`.
@@ -130,6 +149,7 @@ impl fmt::Display for End {
             Self::Complete => f.write_str("complete"),
             Self::NeverConnected(leg) => write!(f, "the {leg} never connected"),
             Self::DialFailed(leg) => write!(f, "the {leg} could not be reached"),
+            Self::TlsFailed(leg) => write!(f, "no TLS with the {leg}"),
             Self::Reset(leg) => write!(f, "reset by the {leg}"),
             Self::Idle => f.write_str("idle for too long"),
             Self::Closed => f.write_str("closed"),
@@ -154,6 +174,24 @@ pub enum Action {
         /// Which.
         leg: Leg,
     },
+    /// Do a TLS handshake, as the client's server and the server's client, behind everything written so far.
+    /// Answered by [`Event::TlsReady`] or [`Event::TlsFailed`]; until then the session writes nothing to this leg, and
+    /// all that comes from it belongs to the handshake.
+    StartTls {
+        /// On which control connection.
+        leg: Leg,
+    },
+    /// Send close_notify behind everything written so far (within TLS), then go on in plain. What the peer still sends
+    /// within TLS, its close_notify aside, is [`Event::LeftOver`].
+    StopTls {
+        /// On which control connection.
+        leg: Leg,
+    },
+    /// Close the control connection to the server in good order and open another. Nothing of the old one is told any
+    /// more; [`Event::ServerReady`] or [`Event::ServerFailed`] follows as at the start.
+    Reconnect,
+    /// From now on copy bytes both ways, behind what was written, and look into none. Only ends are told.
+    PassThrough,
     /// Open a channel, if it is not open yet, and listen on this end for this leg's peer. Answered by
     /// [`Event::PortBound`] or [`Event::PortRefused`].
     Bind {
@@ -171,6 +209,16 @@ pub enum Action {
         leg: Leg,
         /// Where to.
         target: DialTarget,
+    },
+    /// The transfer of this channel begins; where a leg may have TLS, nothing is copied before. Comes once for each
+    /// channel: with the command, since some servers send before they say 150, but where an end is protected not before the server's
+    /// reply, since the handshake with a server that says 550 would never end (mod_proxy #244).
+    Begin {
+        /// The channel.
+        id: ChannelId,
+        /// Which ends do a TLS handshake first: towards the client as its server, towards the server as its client,
+        /// whoever connected (RFC 4217 §7).
+        protect: PerLeg<bool>,
     },
     /// End a channel now, both ends by a reset; harmless if it is over.
     CloseChannel {
@@ -222,6 +270,13 @@ pub enum Notice {
     ServerPort(Refusal),
     /// The server answered PASV or EPSV by something else, and nothing more came.
     PassiveUnanswered,
+    /// The server does not do what its connection needs before anything else: AUTH TLS, PROT P, or HOST again.
+    ServerRefuses {
+        /// What it was asked for.
+        asked: &'static str,
+        /// What it said.
+        code: u16,
+    },
 }
 
 /// Why a session is over.
@@ -250,6 +305,10 @@ pub enum Reason {
     /// The first line was HTTP, or none of many was known: a browser that was made to talk to us (CVE-2021-3618, NAT
     /// slipstreaming).
     NotFtp,
+    /// No TLS on this control connection: the handshake failed, or the server does not offer it.
+    TlsFailed(Leg),
+    /// Bytes lay on the wrong side of a switch to TLS or back.
+    LeftOver(Leg),
     /// The program stops.
     Drained,
 }
@@ -259,7 +318,7 @@ impl Reason {
     #[must_use]
     pub const fn is_abrupt(self) -> bool {
         match self {
-            Self::Reset(_) | Self::Spoofed(_) => true,
+            Self::Reset(_) | Self::Spoofed(_) | Self::LeftOver(_) => true,
             Self::ClientClosed
             | Self::ServerClosed
             | Self::ServerClosedBeforeGreeting
@@ -269,6 +328,7 @@ impl Reason {
             | Self::LineTimeout
             | Self::LoginFailures
             | Self::NotFtp
+            | Self::TlsFailed(_)
             | Self::Drained => false,
         }
     }
@@ -288,6 +348,8 @@ impl fmt::Display for Reason {
             Self::LoginFailures => f.write_str("too many failed logins"),
             Self::Spoofed(leg) => write!(f, "the {leg} sent what only the other side may send"),
             Self::NotFtp => f.write_str("not FTP"),
+            Self::TlsFailed(leg) => write!(f, "no TLS with the {leg}"),
+            Self::LeftOver(leg) => write!(f, "the {leg} sent text across a switch to TLS or back"),
             Self::Drained => f.write_str("stopping"),
         }
     }

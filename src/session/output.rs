@@ -50,6 +50,8 @@ pub(super) struct Output {
     items: VecDeque<Item>,
     bytes: usize,
     rest: Rest,
+    /// Nothing goes out: a handshake is under way.
+    paused: bool,
 }
 
 impl Output {
@@ -63,9 +65,19 @@ impl Output {
         !self.items.is_empty()
     }
 
+    /// Holds everything from now on, until [`resume`](Self::resume).
+    pub(super) fn pause(&mut self) {
+        self.paused = true;
+    }
+
+    /// Ends a [`pause`](Self::pause); what it has held goes out with the next [`release`](Self::release).
+    pub(super) fn resume(&mut self) {
+        self.paused = false;
+    }
+
     /// Puts bytes in their place. Returns them if nothing is held before them: they go out now.
     pub(super) fn put(&mut self, bytes: Bytes) -> Option<Bytes> {
-        if self.items.is_empty() {
+        if self.items.is_empty() && !self.paused {
             return Some(bytes);
         }
         self.bytes += bytes.len();
@@ -103,6 +115,9 @@ impl Output {
         mut send: impl FnMut(Bytes),
     ) -> Vec<Released> {
         let mut released = Vec::new();
+        if self.paused {
+            return released;
+        }
         while let Some(item) = self.items.pop_front() {
             match item {
                 Item::Text(text) => {

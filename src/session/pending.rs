@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::event::ChannelId;
+use super::tls::Step;
 use crate::ftp::reply::Code;
 
 /// How many commands may be on their way to the server. Zeek's `max_pending_commands`.
@@ -51,6 +52,12 @@ pub(super) enum Pending {
     EpsvAll,
     /// The client has had its answer from us; the server's is dropped.
     Swallow,
+    /// A command of ours, by which a connection to the server is opened; its reply never reaches the client.
+    Opening(Step),
+    /// AUTH on its way through: after its success nothing is looked at.
+    Auth,
+    /// HOST before AUTH; the line.
+    Host(Bytes),
 }
 
 /// The commands of a login, by what their replies mean.
@@ -123,6 +130,11 @@ impl PendingQueue {
     /// Whether no further command may be sent for now.
     pub(super) fn is_full(&self) -> bool {
         self.entries.len() >= MAX_OUTSTANDING
+    }
+
+    /// Whether the reply to a command of our own, by which the connection is opened, is awaited.
+    pub(super) fn awaits_opening(&self) -> bool {
+        self.entries.iter().any(|(_, entry)| matches!(entry, Pending::Opening(_)))
     }
 
     pub(super) fn awaits_greeting(&self) -> bool {

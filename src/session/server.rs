@@ -53,12 +53,16 @@ pub(super) struct Reply {
 impl Session {
     pub(super) fn server_bytes(&mut self, mut data: &[u8], now: Instant) {
         while !self.closed
+            && self.is_server_text()
             && let Some(piece) = self.lines.server.next(&mut data)
         {
             match piece {
                 Piece::Line(line) => self.reply_line(line, now),
                 Piece::Overlong { bytes, first, last } => self.long_reply_line(bytes, first, last, now),
             }
+        }
+        if !self.closed && !data.is_empty() {
+            self.server_bytes_beyond(data);
         }
     }
 
@@ -69,6 +73,7 @@ impl Session {
         match self.framer.classify(&line) {
             ReplyLine::Single(code) => {
                 let reply = self.open_reply(code, now);
+                self.replace_single_feat(code);
                 self.route_line(line, false);
                 self.close_reply(reply, now);
             }
@@ -78,6 +83,7 @@ impl Session {
             }
             ReplyLine::Inner(_) => self.route_line(line, true),
             ReplyLine::Closing(_) => {
+                self.add_features();
                 self.route_line(line, false);
                 if let Some(reply) = self.reply {
                     self.close_reply(reply, now);
@@ -117,7 +123,10 @@ impl Session {
                 self.stop_collecting();
                 LongLine::Other
             }
-            ReplyLine::Closing(_) => LongLine::EndsReply,
+            ReplyLine::Closing(_) => {
+                self.add_features();
+                LongLine::EndsReply
+            }
             ReplyLine::Inner(_) | ReplyLine::Stray => LongLine::Other,
         }
     }
@@ -151,8 +160,9 @@ impl Session {
     fn route_of(&mut self, ticket: Ticket, code: Code, now: Instant) -> Route {
         let Some(entry) = self.pending.get_mut(ticket) else { return Route::Pass };
         match entry {
-            Pending::Feat => Route::Filter,
-            Pending::Swallow => Route::Drop,
+            Pending::Feat => self.feat_route(code),
+            Pending::Swallow | Pending::Opening(_) => Route::Drop,
+            Pending::Greeting if self.tls.is_greeting_ours() && !code.is_error() => Route::Drop,
             Pending::Passive | Pending::Active if code.is_preliminary() => Route::Pass,
             Pending::Passive | Pending::Active => Route::Collect(Box::new(Collected::new(code))),
             Pending::Transfer(transfer @ Transfer { channel: Some(_), .. }) if code.is_preliminary() => {
@@ -166,7 +176,10 @@ impl Session {
                 self.unknown_transfer(ticket, now);
                 Route::Pass
             }
-            Pending::Transfer(Transfer { channel: Some(channel), .. }) if code.is_success() => {
+            // The server knows why there was no data connection, or says that there was one; not so for the client's TLS.
+            Pending::Transfer(Transfer { channel: Some(channel), .. })
+                if code.is_success() || self.channels.is_unprotected(*channel) =>
+            {
                 let channel = *channel;
                 self.dial_client(Some(channel));
                 self.output.open_final(channel, code.get());
@@ -183,7 +196,7 @@ impl Session {
     /// The server begins a transfer for a command that we do not know, or for one that we thought to have
     /// no data connection: it was sent before the server refused another, which gave its offer back.
     fn unknown_transfer(&mut self, ticket: Ticket, now: Instant) {
-        let channel = self.channels.begin(self.new_transfer(None, Bytes::new(), now));
+        let channel = self.channels.begin(self.new_transfer(None, Bytes::new(), now), self.protection());
         if channel.is_some() {
             if let Some(entry) = self.pending.get_mut(ticket) {
                 *entry = Pending::Transfer(Transfer { channel, started: true });
@@ -192,14 +205,21 @@ impl Session {
         }
     }
 
-    /// The server is ready: the client, who listens, is connected to. A direct server would do it now, too.
+    /// The server is ready: the client, who listens, is connected to. A direct server would do it now, too, and then
+    /// its handshake.
     fn dial_client(&mut self, channel: Option<ChannelId>) {
-        let Some(channel) = channel.and_then(|id| self.channels.get_mut(id)) else { return };
-        if channel.is_open()
-            && let Some(target) = channel.dial_client.take()
-        {
-            let id = channel.id;
+        let dial = channel.and_then(|id| self.channels.get_mut(id)).filter(|channel| channel.is_open());
+        if let Some((id, target)) = dial.and_then(|channel| Some((channel.id, channel.dial_client.take()?))) {
             self.act(Action::Dial { id, leg: Leg::Client, target });
+        }
+        self.begin_data(channel, true);
+    }
+
+    /// A transfer's data may flow. `answered`: the server has accepted the transfer, not only been asked for it.
+    pub(super) fn begin_data(&mut self, channel: Option<ChannelId>, answered: bool) {
+        let begun = channel.and_then(|id| self.channels.get_mut(id)).filter(|channel| channel.is_open());
+        if let Some((id, protect)) = begun.and_then(|channel| Some((channel.id, channel.begin(answered)?))) {
+            self.act(Action::Begin { id, protect });
         }
     }
 
@@ -266,15 +286,25 @@ impl Session {
                 _ => self.transfer_not_held(id, code, started),
             },
             Pending::Login(verb) => self.act(Action::LoginAnswered { failed: verb.is_failure(code) }),
-            Pending::Greeting => self.greeted = code.is_success(),
+            Pending::Greeting => {
+                self.greeted = code.is_success();
+                self.server_greeted(code);
+            }
+            Pending::Opening(step) => self.opening_answered(step, code),
+            Pending::Auth => self.auth_passed(code),
+            Pending::Host(line) if code.is_success() => self.tls.host = Some(Box::new(line)),
+            Pending::Feat if matches!(route, Route::Drop) => self.answer_feat(),
             Pending::Plain if !self.logged_in && matches!(code.get(), 500 | 502) => self.unknown += 1,
             Pending::Mode(letter) if code.is_success() => self.stream_mode = letter == b'S',
             Pending::EpsvAll if code.is_success() => self.epsv_only = true,
-            Pending::Rein if code.is_success() => {
-                self.epsv_only = false;
-                self.stream_mode = true;
-                self.user = None;
-                self.withdraw_offer();
+            Pending::Rein => {
+                if code.is_success() {
+                    self.epsv_only = false;
+                    self.stream_mode = true;
+                    self.user = None;
+                    self.withdraw_offer();
+                }
+                self.rein_answered(code);
             }
             _ => {}
         }
@@ -305,12 +335,20 @@ impl Session {
     pub(super) fn hung_up(&mut self) {
         self.flow.server.eof = true;
         self.send_client(Bytes::from_static(UNAVAILABLE));
-        self.close(Reason::ServerClosedBeforeGreeting);
+        self.close_when_told(Reason::ServerClosedBeforeGreeting);
     }
 
     pub(super) fn server_eof(&mut self, now: Instant) {
+        if self.is_eof_a_refusal() {
+            return self.server_unprotected();
+        }
         if !self.has_server_spoken() {
             return self.hung_up();
+        }
+        if self.tls.is_switching(Leg::Client) {
+            // Its last word, if it had one, follows the handshake.
+            self.flow.server.eof = true;
+            return self.withdraw_offer();
         }
         self.flow.server.eof = true;
         // Nobody is left to answer them.

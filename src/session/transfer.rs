@@ -26,6 +26,8 @@ pub(super) enum Failure {
     NeverOpened,
     /// It ended before everything had been passed on.
     Cut,
+    /// The client did not get through its TLS handshake.
+    Unprotected,
 }
 
 impl Failure {
@@ -33,14 +35,16 @@ impl Failure {
         match self {
             Self::NeverOpened => 425,
             Self::Cut => 426,
+            Self::Unprotected => 522,
         }
     }
 
-    /// RFC 959 §4.2.1 has these texts.
+    /// RFC 959 §4.2.1 has the first two texts, RFC 4217 §10.2 the code of the last.
     pub(super) const fn reply(self) -> Bytes {
         Bytes::from_static(match self {
             Self::NeverOpened => b"425 Cannot open data connection.\r\n",
             Self::Cut => b"426 Connection closed; transfer aborted.\r\n",
+            Self::Unprotected => b"522 TLS negotiation failed on the data connection.\r\n",
         })
     }
 }
@@ -94,6 +98,9 @@ pub(super) struct Channel {
     pub(super) id: ChannelId,
     /// Where the client is to be dialled once the transfer begins, if no accepted end starts that.
     pub(super) dial_client: Option<DialTarget>,
+    /// Which ends do TLS: as PROT was when the transfer's command came.
+    protect: PerLeg<bool>,
+    begun: bool,
     flushed: PerLeg<bool>,
     /// The session has ordered its end.
     closing: bool,
@@ -103,7 +110,22 @@ pub(super) struct Channel {
 
 impl Channel {
     pub(super) fn new(id: ChannelId) -> Self {
-        Self { id, dial_client: None, flushed: PerLeg::default(), closing: false, ended: None, transfer: None }
+        Self {
+            id,
+            dial_client: None,
+            protect: PerLeg::default(),
+            begun: false,
+            flushed: PerLeg::default(),
+            closing: false,
+            ended: None,
+            transfer: None,
+        }
+    }
+
+    /// The transfer begins: which ends do TLS. `None` if it has begun already, or must wait until it is `answered`.
+    pub(super) fn begin(&mut self, answered: bool) -> Option<PerLeg<bool>> {
+        let must_wait = (self.protect.client || self.protect.server) && !answered;
+        (!must_wait && !std::mem::replace(&mut self.begun, true)).then_some(self.protect)
     }
 
     pub(super) fn transfer_mut(&mut self) -> Option<&mut Transfer> {
@@ -142,7 +164,11 @@ impl Channel {
         };
         match report.end {
             End::Complete => Verdict::Pass,
-            End::NeverConnected(_) | End::DialFailed(_) => Verdict::Replace(Failure::NeverOpened),
+            End::TlsFailed(Leg::Client) => Verdict::Replace(Failure::Unprotected),
+            // How the server is reached is none of the client's business.
+            End::NeverConnected(_) | End::DialFailed(_) | End::TlsFailed(Leg::Server) => {
+                Verdict::Replace(Failure::NeverOpened)
+            }
             // The client itself ended a download early: what the server says of it stands.
             End::Reset(Leg::Client) if !upload => Verdict::Pass,
             // The server has every byte, says so, and merely closes abruptly or not at all.
@@ -154,7 +180,8 @@ impl Channel {
     /// What to say for a server that stays silent about a data connection that never was.
     fn silent_failure(&self) -> Option<Failure> {
         match self.ended?.end {
-            End::NeverConnected(_) | End::DialFailed(_) => Some(Failure::NeverOpened),
+            End::TlsFailed(Leg::Client) => Some(Failure::Unprotected),
+            End::NeverConnected(_) | End::DialFailed(_) | End::TlsFailed(Leg::Server) => Some(Failure::NeverOpened),
             End::Complete | End::Reset(_) | End::Idle | End::Closed => None,
         }
     }
@@ -199,13 +226,25 @@ impl Channels {
         })
     }
 
-    /// The offer becomes the channel of a transfer.
-    pub(super) fn begin(&mut self, transfer: Transfer) -> Option<ChannelId> {
+    /// The offer becomes the channel of a transfer, the data of which is protected at these ends.
+    pub(super) fn begin(&mut self, transfer: Transfer, protect: PerLeg<bool>) -> Option<ChannelId> {
         let mut channel = self.offer.take()?;
         channel.transfer = Some(transfer);
+        channel.protect = protect;
         let id = channel.id;
         self.moving.push(*channel);
         Some(id)
+    }
+
+    /// Whether the offer is one that was [given back](Self::give_back) after its data had begun in another protection
+    /// than this.
+    pub(super) fn is_offer_begun_otherwise(&self, protect: PerLeg<bool>) -> bool {
+        self.offer.as_ref().is_some_and(|channel| channel.begun && channel.protect != protect)
+    }
+
+    /// Every channel that may still carry data.
+    pub(super) fn open(&self) -> Vec<ChannelId> {
+        self.offer.as_deref().into_iter().chain(&self.moving).filter(|c| c.is_open()).map(|c| c.id).collect()
     }
 
     /// The server refused the transfer before it began: its port is still good for another, unless there is
@@ -223,6 +262,12 @@ impl Channels {
 
     pub(super) fn get_mut(&mut self, id: ChannelId) -> Option<&mut Channel> {
         self.offer.as_deref_mut().into_iter().chain(&mut self.moving).find(|channel| channel.id == id)
+    }
+
+    /// Whether the client did not get through its TLS handshake.
+    pub(super) fn is_unprotected(&mut self, id: ChannelId) -> bool {
+        let ended = self.get_mut(id).and_then(|channel| channel.ended);
+        ended.is_some_and(|report| report.end == End::TlsFailed(Leg::Client))
     }
 
     pub(super) fn flushed(&mut self, id: ChannelId, leg: Leg) {

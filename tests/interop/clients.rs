@@ -110,6 +110,41 @@ impl fmt::Display for Mode {
     }
 }
 
+/// TLS on both connections, as a client is told to use it. Nobody looks at the certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tls {
+    /// From the first byte, on port 990; otherwise by AUTH TLS.
+    pub implicit: bool,
+    /// The only version that the client speaks.
+    pub version: Version,
+}
+
+/// A version of TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    V1_2,
+    V1_3,
+}
+
+impl Version {
+    pub const BOTH: [Self; 2] = [Self::V1_2, Self::V1_3];
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V1_2 => "1.2",
+            Self::V1_3 => "1.3",
+        })
+    }
+}
+
+impl fmt::Display for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} TLS {}", if self.implicit { "implicit" } else { "explicit" }, self.version)
+    }
+}
+
 /// One thing to do. Names are bytes: an FTP server's names have no encoding.
 #[derive(Debug, Clone, Copy)]
 pub enum Step {
@@ -140,6 +175,8 @@ pub enum Step {
 pub struct Task<'a> {
     pub client: Kind,
     pub mode: Mode,
+    /// `None`: in the clear.
+    pub tls: Option<Tls>,
     /// User name and password.
     pub login: (&'a str, &'a str),
     /// The server's directory in which all remote names are.
@@ -174,6 +211,12 @@ impl Task<'_> {
             Kind::Ftplib => "*cmd* '",
         };
         transcript.lines().filter_map(|line| line.trim().strip_prefix(prefix)).map(str::to_owned).collect()
+    }
+
+    /// Where the server is, as a URL.
+    fn url(&self) -> String {
+        let scheme = if self.tls.is_some_and(|tls| tls.implicit) { "ftps" } else { "ftp" };
+        format!("{scheme}://{}", self.mode.url_host())
     }
 
     /// `remote_dir/name`.

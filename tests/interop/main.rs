@@ -4,14 +4,17 @@
 #![allow(unreachable_pub, reason = "the modules of a test program are all private")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
+mod certificate;
 mod clients;
 mod interrupted;
 mod large;
 mod matrix;
 mod net;
+mod passed;
 mod process;
 mod proxy;
 mod servers;
+mod tls;
 mod without_proxy;
 
 use std::time::Duration;
@@ -51,14 +54,14 @@ fn matrix_pure_ftpd() {
 
 /// Some of the matrix: every client in a passive and in an active mode, each of the four verbs.
 const SOME_CELLS: [Cell; 8] = [
-    Cell { client: Client::Lftp, mode: Mode::EPSV },
-    Cell { client: Client::Lftp, mode: Mode::PORT },
-    Cell { client: Client::Curl, mode: Mode::EPSV },
-    Cell { client: Client::Curl, mode: Mode::EPRT },
-    Cell { client: Client::Inetutils, mode: Mode::PASV },
-    Cell { client: Client::Inetutils, mode: Mode::EPRT },
-    Cell { client: Client::Ftplib, mode: Mode::PASV },
-    Cell { client: Client::Ftplib, mode: Mode::PORT },
+    Cell::plain(Client::Lftp, Mode::EPSV),
+    Cell::plain(Client::Lftp, Mode::PORT),
+    Cell::plain(Client::Curl, Mode::EPSV),
+    Cell::plain(Client::Curl, Mode::EPRT),
+    Cell::plain(Client::Inetutils, Mode::PASV),
+    Cell::plain(Client::Inetutils, Mode::EPRT),
+    Cell::plain(Client::Ftplib, Mode::PASV),
+    Cell::plain(Client::Ftplib, Mode::PORT),
 ];
 
 #[test]

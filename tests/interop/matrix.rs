@@ -1,7 +1,7 @@
 //! The matrix: every client in every mode that it can speak does the same things, and what both ends have on disk
 //! afterwards is compared byte for byte.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
-use crate::clients::{self, Mode, Step, Task, Verb};
+use crate::clients::{self, Mode, Step, Task, Tls, Verb};
 use crate::net::Net;
 use crate::process::Daemon;
 use crate::servers::{Server, make_writable_dir, place};
@@ -44,11 +44,27 @@ const STEPS: [Step; 10] = [
 pub struct Cell {
     pub client: clients::Kind,
     pub mode: Mode,
+    /// `None`: in the clear.
+    pub tls: Option<Tls>,
+}
+
+impl Cell {
+    /// In the clear.
+    pub const fn plain(client: clients::Kind, mode: Mode) -> Self {
+        Self { client, mode, tls: None }
+    }
+}
+
+impl fmt::Display for Cell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} | {}", self.client, self.mode)?;
+        self.tls.map_or(Ok(()), |tls| write!(f, " | {tls}"))
+    }
 }
 
 /// Every cell for one server.
 pub fn all_cells() -> Vec<Cell> {
-    let of = |client: clients::Kind| client.modes().iter().map(move |&mode| Cell { client, mode });
+    let of = |client: clients::Kind| client.modes().iter().map(move |&mode| Cell::plain(client, mode));
     clients::Kind::ALL.into_iter().flat_map(of).collect()
 }
 
@@ -61,7 +77,7 @@ pub fn run_cells(net: &Net, server: &Server, proxy: &Daemon, cells: &[Cell], exp
     for cell in cells {
         if let Err(why) = run_cell(net, server, *cell) {
             failed += 1;
-            write!(report, "\n=== {} | {} | {}\n{why}", server.kind, cell.client, cell.mode).unwrap();
+            write!(report, "\n=== {} | {cell}\n{why}", server.kind).unwrap();
         }
     }
     let logs = format!("=== log of the proxy\n{}\n=== log of {}\n{}", proxy.said(), server.kind, server.log());
@@ -80,6 +96,7 @@ fn run_cell(net: &Net, server: &Server, cell: Cell) -> Result<(), String> {
     let task = Task {
         client: cell.client,
         mode: cell.mode,
+        tls: cell.tls,
         login: server.login(),
         remote_dir: &name,
         local_dir: &ends.local,

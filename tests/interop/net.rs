@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The gateway translates the elastic IP 203.0.113.10 one to one to an inside address, as a cloud does: no helper
-//! looks into FTP. A security group lets in port 21 and 20000-20020 and nothing else. Private addresses do not exist
+//! looks into FTP. A security group lets in ports 21, 990 and 20000-20020 and nothing else. Private addresses do not exist
 //! outside: packets from the client to one are dropped.
 
 use std::net::Ipv4Addr;
@@ -106,7 +106,7 @@ table inet security_group {
     ct state established,related accept
     iifname vpc accept
     meta l4proto ipv6-icmp accept
-    iifname pub tcp dport { 21, 20000-20020 } accept
+    iifname pub tcp dport { 21, 990, 20000-20020 } accept
   }
 }";
 
@@ -119,8 +119,8 @@ table inet seen {
   counter resets {}
   chain in {
     type filter hook input priority filter
-    tcp sport 21 accept
-    tcp dport 21 accept
+    tcp sport { 21, 990 } accept
+    tcp dport { 21, 990 } accept
     tcp flags & (syn | ack) == syn counter name dialled_by_proxy
     tcp flags & (syn | ack) == syn | ack counter name dialled_by_server
     tcp flags & fin == fin counter name fins

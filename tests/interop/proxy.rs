@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use crate::certificate::{self, NAME};
 use crate::net::{Host, Net};
 use crate::process::Daemon;
 
@@ -34,6 +35,23 @@ listeners:
     start(net, Host::Proxy, &config, 21)
 }
 
+/// The same for TLS that client and server speak with each other, with half of the open ports for their data connections.
+pub fn passing_through(net: &Net) -> Daemon {
+    let config = r#"
+listeners:
+  - name: interop
+    bind: ["172.16.0.10:21"]
+    upstream: "172.16.0.20:21"
+    client:
+      address_map:
+        - { peers: any, announce: 203.0.113.10 }
+      data_ports: 20000-20010
+    tls:
+      client: { mode: passthrough, passthrough_ports: 20011-20020 }
+"#;
+    start(net, Host::Proxy, config, 21)
+}
+
 /// On the server's own machine, where deploy/same-host.nft leads port 21 of the outer interface to it.
 pub fn beside_server(net: &Net, upstream: &str) -> Daemon {
     let config = format!(
@@ -50,6 +68,45 @@ listeners:
     );
     net.nft(Host::Server, include_str!("../../deploy/same-host.nft"));
     start(net, Host::Server, &config, 2121)
+}
+
+/// What the proxy is told about TLS, each the body of a flow map.
+#[derive(Debug, Clone, Copy)]
+pub struct Tls<'a> {
+    /// Of `tls.client`, beside the mode and the certificate.
+    pub client: &'a str,
+    /// Of `tls.server`, beside the name, and whom to believe if that is the server; empty: plain.
+    pub server: &'a str,
+}
+
+/// On a machine of its own, for clients that may use TLS: explicit on port 21, implicit on port 990.
+pub fn with_tls(net: &Net, Tls { client, server }: Tls<'_>) -> Daemon {
+    let upstream = if server.contains("implicit") { 990 } else { 21 };
+    let dir = net.scratch().display();
+    certificate::write(net.scratch());
+    let server = match server {
+        "" => String::new(),
+        _ if server.contains("verify:") => format!("server: {{ {server}, name: {NAME} }}"),
+        _ => format!("server: {{ {server}, verify: {dir}/cert.pem, name: {NAME} }}"),
+    };
+    let listener = |port: u16, how: &str| {
+        format!(
+            r#"
+  - name: interop-{port}
+    bind: "172.16.0.10:{port}"
+    upstream: "172.16.0.20:{upstream}"
+    client:
+      address_map:
+        - {{ peers: any, announce: 203.0.113.10 }}
+      data_ports: 20000-20020
+    tls:
+      client: {{ mode: terminate, certificate: {dir}/cert.pem, key: {dir}/key.pem, {how} }}
+      {server}
+"#
+        )
+    };
+    let config = format!("listeners:{}{}", listener(21, client), listener(990, &format!("implicit: true, {client}")));
+    start(net, Host::Proxy, &config, 990)
 }
 
 fn start(net: &Net, host: Host, config: &str, port: u16) -> Daemon {

@@ -1,11 +1,15 @@
 //! The FTP servers: real ones with the anti-bounce rules that they ship with.
 
+mod tls;
+
 use std::fmt;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::certificate;
+use crate::clients::PYTHON;
 use crate::net::{Host, Net};
 use crate::process::{Daemon, run};
 
@@ -24,6 +28,20 @@ pub enum Kind {
     ProFtpd,
     /// Likewise ("I won't open a connection to … (only to …)").
     PureFtpd,
+    /// Python's.
+    Pyftpdlib,
+}
+
+/// Whether a server insists on TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Security {
+    /// It has none.
+    Plain,
+    /// AUTH TLS comes before the login, PROT P before data, and data connections resume the session of the control
+    /// connection where the program knows such a rule (vsftpd, ProFTPD).
+    Explicit,
+    /// The same within TLS from the first byte, on port 990.
+    Implicit,
 }
 
 impl fmt::Display for Kind {
@@ -32,6 +50,7 @@ impl fmt::Display for Kind {
             Self::Vsftpd => "vsftpd",
             Self::ProFtpd => "ProFTPD",
             Self::PureFtpd => "Pure-FTPd",
+            Self::Pyftpdlib => "pyftpdlib",
         })
     }
 }
@@ -95,17 +114,34 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a server on port 21 of the server's machine.
+    /// Starts a server without TLS on port 21 of the server's machine.
     pub fn start(net: &Net, kind: Kind) -> Self {
+        Self::start_with(net, kind, Security::Plain)
+    }
+
+    /// Starts a server on the server's machine.
+    pub fn start_with(net: &Net, kind: Kind, security: Security) -> Self {
+        Self::start_configured(net, kind, security, "", &[])
+    }
+
+    /// The same with further lines of its configuration, for a server that has such a file, and with files under `/srv`.
+    pub fn start_configured(net: &Net, kind: Kind, security: Security, more: &str, files: &[(&str, &str)]) -> Self {
         let dir = net.scratch().join("server");
         fs::create_dir_all(dir.join("root")).unwrap();
         fs::create_dir_all(dir.join("empty")).unwrap();
-        let mut arguments = configure(kind, &dir);
+        certificate::write(&dir);
+        let mut arguments = configure(kind, security, &dir);
+        let port = if security == Security::Implicit { 990 } else { 21 };
+        if !more.is_empty() {
+            let conf = fs::read_to_string(dir.join("conf")).unwrap();
+            fs::write(dir.join("conf"), conf + more).unwrap();
+        }
+        files.iter().for_each(|(name, text)| fs::write(dir.join(name), text).unwrap());
         // `ip netns exec` gives the program mounts of its own, so that this one is not seen outside.
         let script = r#"mount --bind "$1" /srv && shift && exec "$@""#;
         arguments.splice(0..0, ["-c".into(), script.into(), "sh".into(), dir.clone()]);
         let daemon =
-            Daemon::start(net.command(Host::Server, "sh").args(arguments), net.scratch().join("server.log"), 21);
+            Daemon::start(net.command(Host::Server, "sh").args(arguments), net.scratch().join("server.log"), port);
         Self { kind, dir, daemon }
     }
 
@@ -118,7 +154,7 @@ impl Server {
     pub fn login(&self) -> (&'static str, &'static str) {
         match self.kind {
             Kind::Vsftpd => ("anonymous", "user@example.org"),
-            Kind::ProFtpd | Kind::PureFtpd => ("alice", "secret"),
+            Kind::ProFtpd | Kind::PureFtpd | Kind::Pyftpdlib => ("alice", "secret"),
         }
     }
 
@@ -136,14 +172,14 @@ fn unpacked(path: &str) -> PathBuf {
 }
 
 /// Writes what the server reads; its command line.
-fn configure(kind: Kind, dir: &Path) -> Vec<PathBuf> {
+fn configure(kind: Kind, security: Security, dir: &Path) -> Vec<PathBuf> {
     match kind {
         Kind::Vsftpd => {
-            fs::write(dir.join("conf"), VSFTPD_CONF).unwrap();
+            fs::write(dir.join("conf"), VSFTPD_CONF.to_owned() + tls::vsftpd(security)).unwrap();
             vec![unpacked("vsftpd/usr/sbin/vsftpd"), "/srv/conf".into()]
         }
         Kind::ProFtpd => {
-            fs::write(dir.join("conf"), PROFTPD_CONF).unwrap();
+            fs::write(dir.join("conf"), tls::proftpd(security) + PROFTPD_CONF).unwrap();
             let user = format!("alice:{SECRET}:{DAEMON}:{DAEMON}::/srv/root:/bin/sh\n");
             fs::write(dir.join("users"), user).unwrap();
             // It refuses to read passwords that everybody could.
@@ -161,7 +197,13 @@ fn configure(kind: Kind, dir: &Path) -> Vec<PathBuf> {
             // -A: everybody in a chroot. -E: no anonymous users. -H: no reverse look-ups. -u: the lowest user id allowed.
             let flags = "-A -E -H -u 1 -g /srv/pid -l puredb:/srv/pdb -O clf:/srv/transfers.log";
             command.extend(flags.split(' ').map(PathBuf::from));
+            command.extend(tls::pure_ftpd(security).iter().map(PathBuf::from));
             command
+        }
+        Kind::Pyftpdlib => {
+            assert_eq!(security, Security::Explicit, "pyftpdlib is there for its TLS");
+            fs::write(dir.join("serve.py"), include_str!("servers/pyftpdlib.py")).unwrap();
+            [PYTHON, "/srv/serve.py"].map(PathBuf::from).to_vec()
         }
     }
 }

@@ -17,8 +17,8 @@ fn passive_clients_reach_the_server_but_no_data_port() {
     let net = Net::new(SERVER);
     // Its passive ports are of the kernel's choice, 32768 at least, and so never those of the security group.
     let server = Server::start(&net, servers::Kind::ProFtpd);
-    let mut cells: Vec<Cell> = clients::Kind::ALL.map(|client| Cell { client, mode: Mode::PASV }).to_vec();
-    cells.push(Cell { client: clients::Kind::Inetutils, mode: Mode::EPSV });
+    let mut cells: Vec<Cell> = clients::Kind::ALL.map(|client| Cell::plain(client, Mode::PASV)).to_vec();
+    cells.push(Cell::plain(clients::Kind::Inetutils, Mode::EPSV));
     thread::scope(|scope| {
         for cell in cells {
             let (net, server) = (&net, &server);
@@ -27,7 +27,7 @@ fn passive_clients_reach_the_server_but_no_data_port() {
     });
 }
 
-fn upload_must_fail(net: &Net, server: &Server, Cell { client, mode }: Cell) {
+fn upload_must_fail(net: &Net, server: &Server, Cell { client, mode, .. }: Cell) {
     let name = format!("{client}-{mode}");
     let (remote, local) = (server.root().join(&name), net.scratch().join(&name));
     make_writable_dir(&remote);
@@ -36,6 +36,7 @@ fn upload_must_fail(net: &Net, server: &Server, Cell { client, mode }: Cell) {
     let task = Task {
         client,
         mode,
+        tls: None,
         login: server.login(),
         remote_dir: &name,
         local_dir: &local,

@@ -24,6 +24,8 @@ mod leases;
 mod limits;
 mod out_of_step;
 mod passive;
+mod passthrough;
 mod quotas;
 mod shutdown;
 mod timeouts;
+mod tls;

@@ -8,7 +8,7 @@ use ftp_alg::addr::{Announced, Leg, PerLeg};
 use ftp_alg::ftp::line::MAX_LINE;
 use ftp_alg::nat::DataMode;
 use ftp_alg::nat::policy::Policy;
-use ftp_alg::session::{Action, ChannelId, ChannelReport, End, Event, Notice, Reason, Session, Settings};
+use ftp_alg::session::{Action, ChannelId, ChannelReport, End, Event, Notice, Reason, Session, Settings, TlsSettings};
 
 pub(crate) const CLIENT: &str = "198.51.100.7:40000";
 pub(crate) const SERVER: &str = "172.16.0.20:21";
@@ -44,6 +44,7 @@ pub(crate) fn settings(data_mode: DataMode) -> Settings {
         policy: Policy::default(),
         denied: Vec::new(),
         line: MAX_LINE,
+        tls: TlsSettings::default(),
         login: LOGIN,
         control_idle: IDLE,
         partial_line: PARTIAL,
@@ -234,7 +235,7 @@ pub(crate) fn announced(id: ChannelId, leg: Leg) -> Announced {
     Announced(SocketAddr::new(ip.parse().unwrap(), port))
 }
 
-/// An action in short form; `None` for bytes without urgency.
+/// An action in short form; `None` for bytes without urgency and for the beginning of plain data.
 pub(crate) fn deed(action: &Action) -> Option<String> {
     Some(match action {
         Action::Write { urgent: false, .. } => return None,
@@ -245,6 +246,14 @@ pub(crate) fn deed(action: &Action) -> Option<String> {
         Action::CloseChannel { id } => format!("close {}", id.0),
         Action::AskLogin => "ask login".into(),
         Action::LoginAnswered { failed } => format!("login failed: {failed}"),
+        Action::StartTls { leg } => format!("TLS with {leg}"),
+        Action::StopTls { leg } => format!("no TLS with {leg}"),
+        Action::Reconnect => "reconnect".to_owned(),
+        Action::PassThrough => "pass through".to_owned(),
+        Action::Begin { protect: PerLeg { client: false, server: false }, .. } => return None,
+        Action::Begin { id, protect: PerLeg { client, server } } => {
+            format!("begin {}{}{}", id.0, if *client { " client" } else { "" }, if *server { " server" } else { "" })
+        }
         Action::Transferred(record) => format!("transferred {:?} {:?}", record.verb, record.code),
         Action::Notice(notice) => format!("{notice:?}"),
         Action::Close { why } => format!("end: {why:?}"),

@@ -12,5 +12,7 @@ mod properties;
 mod shell;
 mod size;
 mod timers;
+mod tls;
+mod tls_properties;
 mod transcripts;
 mod translation;

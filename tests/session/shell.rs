@@ -300,6 +300,10 @@ impl Shell {
                 );
             }
             Action::Transferred(record) => self.check_record(&record),
+            Action::Begin { id, .. } => assert!(self.open.contains_key(&id), "{id:?} is over"),
+            Action::StartTls { .. } | Action::StopTls { .. } | Action::Reconnect | Action::PassThrough => {
+                panic!("{action:?} without TLS")
+            }
             Action::AskLogin => assert!(!std::mem::replace(&mut self.asked, true), "asked twice"),
             Action::LoginAnswered { .. } | Action::Notice(_) => {}
         }
@@ -352,7 +356,9 @@ impl Shell {
             End::Complete => true,
             End::Reset(Leg::Client) => !is_upload,
             End::Reset(Leg::Server) | End::Idle => flushed[if is_upload { Leg::Server } else { Leg::Client }],
-            End::NeverConnected(_) | End::DialFailed(_) | End::Closed => !is_upload && flushed.client,
+            End::NeverConnected(_) | End::DialFailed(_) | End::TlsFailed(_) | End::Closed => {
+                !is_upload && flushed.client
+            }
         };
         assert!(is_whole, "a success that is none: {record:?}, flushed {flushed:?}");
     }

@@ -1,14 +1,14 @@
 //! Whole sessions with real servers' words, uncut and cut at every point.
 //!
 //! One line is one message: `<` from the server, `>` from the client, each passed on as it is unless `=>` says
-//! what the other side gets (`=> -`: nothing yet). `*` is an event of the data channel. `\n` in a message is
+//! what the other side gets (`=> -`: nothing yet). `*` is an event of the data channel, or of TLS. `\n` in a message is
 //! CRLF.
 
 use ftp_alg::addr::Leg;
 use ftp_alg::nat::DataMode;
-use ftp_alg::session::{Action, End, Event, Reason};
+use ftp_alg::session::{Action, ClientTls, End, Event, Reason, ServerTls, Settings, Terminate, TlsSettings};
 
-use crate::driver::{Driver, deed};
+use crate::driver::{CLIENT, Driver, SERVER, deed, settings};
 
 const IIS: &str = r"
 < 220-Microsoft FTP Service\n220 Plant 4
@@ -167,8 +167,188 @@ const PURE_FTPD: &str = r"
 < 227 Logout.
 ";
 
-const ALL: [(&str, &str); 5] =
-    [("IIS", IIS), ("Serv-U", SERV_U), ("vsftpd", VSFTPD), ("ProFTPD", PROFTPD), ("Pure-FTPd", PURE_FTPD)];
+/// FileZilla: AUTH before everything, FEAT after the login.
+const FILEZILLA: &str = r#"
+< 220 Microsoft FTP Service
+> AUTH TLS => -
+=> 234 AUTH TLS successful.
+* TLS client
+> USER u
+< 331 Password required for u.
+> PASS p
+< 230 User u logged in.
+> SYST
+< 215 Windows_NT
+> FEAT
+< 211-FEAT\n    SIZE\n    MDTM\n211 END => 211-FEAT\n    SIZE\n    MDTM\n AUTH TLS\n PBSZ\n PROT\n211 END
+> PBSZ 0 => -
+=> 200 PBSZ command successful.
+> PROT P => -
+=> 200 Data connections are private.
+> PWD
+< 257 "/" is current directory.
+> TYPE I
+< 200 Type set to I.
+> PASV
+< 227 Entering Passive Mode (172,16,0,20,192,211). => 227 Entering Passive Mode (203,0,113,10,78,33).
+> LIST
+< 125 Data connection already open; Transfer starting.
+* flushed client
+* complete
+< 226 Transfer complete.
+> PASV
+< 227 Entering Passive Mode (172,16,0,20,192,212). => 227 Entering Passive Mode (203,0,113,10,78,34).
+> STOR a file.bin
+< 125 Data connection already open; Transfer starting.
+* flushed server
+* flushed client
+* complete
+< 226 Transfer complete.
+> QUIT
+< 221 Goodbye.
+"#;
+
+/// curl: AUTH SSL first, no FEAT, EPSV.
+const CURL: &str = r#"
+< 220 (vsFTPd 3.0.3)
+> AUTH SSL => -
+=> 234 AUTH TLS successful.
+* TLS client
+> USER u
+< 331 Please specify the password.
+> PASS p
+< 230 Login successful.
+> PBSZ 0 => -
+=> 200 PBSZ command successful.
+> PROT P => -
+=> 200 Data connections are private.
+> PWD
+< 257 "/" is the current directory
+> CWD a directory
+< 250 Directory successfully changed.
+> EPSV
+< 229 Entering Extended Passive Mode (|||12345|) => 229 Entering Extended Passive Mode (|||20001|)
+> TYPE I
+< 200 Switching to Binary mode.
+> SIZE some file
+< 213 1048576
+> RETR some file
+< 150 Opening BINARY mode data connection for some file (1048576 bytes).
+< 226 Transfer complete. => -
+* flushed client
+=> 226 Transfer complete.
+* complete
+> EPSV
+< 229 Entering Extended Passive Mode (|||12346|) => 229 Entering Extended Passive Mode (|||20002|)
+> STOR another
+< 150 Ok to send data.
+* flushed server
+* flushed client
+* complete
+< 226 Transfer complete.
+> QUIT
+< 221 Goodbye.
+"#;
+
+/// lftp, which looks for AUTH TLS in FEAT, changes PROT between listings and files, and leaves TLS by CCC.
+const LFTP: &str = r"
+< 220 ProFTPD Server ready.
+> FEAT
+< 211-Features:\n AUTH TLS\n CCC\n EPRT\n EPSV\n MDTM\n PBSZ\n PROT\n REST STREAM\n211 End => 211-Features:\n EPRT\n EPSV\n MDTM\n REST STREAM\n AUTH TLS\n PBSZ\n PROT\n CCC\n211 End
+> AUTH TLS => -
+=> 234 AUTH TLS successful.
+* TLS client
+> USER u
+< 331 Password required for u
+> PASS p
+< 230 User u logged in
+> PWD
+< 257 '/' is the current directory
+> PBSZ 0 => -
+=> 200 PBSZ command successful.
+> PROT P => -
+=> 200 Data connections are private.
+> PASV
+< 227 Entering Passive Mode (172,16,0,20,156,65). => 227 Entering Passive Mode (203,0,113,10,78,33).
+> LIST
+< 150 Opening ASCII mode data connection for file list
+* flushed client
+* complete
+< 226 Transfer complete
+> PROT C => -
+=> 200 Data connections are clear.
+> CCC => -
+=> 200 The control connection is clear from here on.
+> TYPE I
+< 200 Type set to I
+> PASV
+< 227 Entering Passive Mode (172,16,0,20,156,66). => 227 Entering Passive Mode (203,0,113,10,78,34).
+> RETR a
+< 150 Opening BINARY mode data connection for a
+* flushed client
+* complete
+< 226 Transfer complete
+> QUIT
+< 221 Goodbye.
+";
+
+/// An old client, and a server that speaks TLS only.
+const RE_ENCRYPTED: &str = r"
+< 220 ProFTPD Server ready.
+=server AUTH TLS
+> USER u => -
+< 234 AUTH TLS successful => -
+* TLS server
+=server PBSZ 0
+< 200 PBSZ 0 successful => -
+=server PROT P
+< 200 Protection set to Private => -
+=server USER u
+< 331 Password required for u
+> PASS p
+< 230 User u logged in
+> PORT 198,51,100,7,217,150 => PORT 172,16,0,10,117,49
+< 200 PORT command successful
+> STOR a
+< 150 Opening BINARY mode data connection for a
+* flushed server
+* flushed client
+* complete
+< 226 Transfer complete
+> PASV
+< 227 Entering Passive Mode (172,16,0,20,156,66). => 227 Entering Passive Mode (203,0,113,10,78,34).
+> RETR a
+< 150 Opening BINARY mode data connection for a
+* flushed client
+* complete
+< 226 Transfer complete
+> QUIT
+< 221 Goodbye.
+";
+
+struct Transcript {
+    name: &'static str,
+    tls: TlsSettings,
+    script: &'static str,
+}
+
+fn all() -> Vec<Transcript> {
+    let plain = |name, script| Transcript { name, tls: TlsSettings::default(), script };
+    let allow_ccc = Terminate { require: false, implicit: false, allow_ccc: true };
+    let client = |terms| TlsSettings { client: ClientTls::Terminate(terms), server: ServerTls::Plain };
+    let server = TlsSettings { client: ClientTls::Refuse, server: ServerTls::Explicit };
+    vec![
+        plain("IIS", IIS),
+        plain("Serv-U", SERV_U),
+        plain("vsftpd", VSFTPD),
+        plain("ProFTPD", PROFTPD),
+        plain("Pure-FTPd", PURE_FTPD),
+        Transcript { name: "FileZilla", tls: client(Terminate::default()), script: FILEZILLA },
+        Transcript { name: "curl", tls: client(Terminate { require: true, ..Terminate::default() }), script: CURL },
+        Transcript { name: "lftp", tls: client(allow_ccc), script: LFTP },
+        Transcript { name: "re-encrypted", tls: server, script: RE_ENCRYPTED },
+    ]
+}
 
 /// One line of a transcript.
 enum Step {
@@ -223,8 +403,14 @@ fn wire(text: &str) -> Vec<u8> {
 type Outcome = (Vec<u8>, Vec<u8>, Vec<String>);
 
 /// Plays a transcript; `cut` gives the pieces in which a message arrives.
-fn play<'a>(steps: &'a [Step], cut: impl Fn(usize, &'a [u8]) -> Vec<&'a [u8]>, check: bool) -> Outcome {
-    let mut d = Driver::connected(DataMode::Same);
+fn play<'a>(
+    tls: TlsSettings,
+    steps: &'a [Step],
+    cut: impl Fn(usize, &'a [u8]) -> Vec<&'a [u8]>,
+    check: bool,
+) -> Outcome {
+    let mut d = Driver::unconnected(Settings { tls, ..settings(DataMode::Same) }, CLIENT);
+    d.connect(SERVER);
     let mut outcome = Outcome::default();
     for (index, step) in steps.iter().enumerate() {
         let mut expected = (Vec::new(), Vec::new());
@@ -240,6 +426,8 @@ fn play<'a>(steps: &'a [Step], cut: impl Fn(usize, &'a [u8]) -> Vec<&'a [u8]>, c
             Step::Also(..) => continue,
             Step::Channel("flushed client") => d.flushed(Leg::Client),
             Step::Channel("flushed server") => d.flushed(Leg::Server),
+            Step::Channel("TLS client") => d.event(Event::TlsReady { leg: Leg::Client }),
+            Step::Channel("TLS server") => d.event(Event::TlsReady { leg: Leg::Server }),
             Step::Channel("complete") => d.ended(End::Complete),
             Step::Channel("closed") => d.ended(End::Closed),
             Step::Channel(other) => panic!("{other}"),
@@ -267,9 +455,9 @@ fn play<'a>(steps: &'a [Step], cut: impl Fn(usize, &'a [u8]) -> Vec<&'a [u8]>, c
 
 #[test]
 fn transcripts_pass_uncut() {
-    for (name, script) in ALL {
+    for Transcript { name, tls, script } in all() {
         println!("{name}");
-        let (.., deeds) = play(&parse(script), |_, data| vec![data], true);
+        let (.., deeds) = play(tls, &parse(script), |_, data| vec![data], true);
         assert!(deeds.iter().any(|deed| deed.starts_with("transferred")), "{name}");
     }
 }
@@ -281,15 +469,15 @@ fn cut_at(data: &[u8], point: usize) -> Vec<&[u8]> {
 
 #[test]
 fn sec_08_transcripts_pass_cut_at_every_point() {
-    for (name, script) in ALL {
+    for Transcript { name, tls, script } in all() {
         let steps = parse(script);
-        let whole = play(&steps, |_, data| vec![data], false);
+        let whole = play(tls, &steps, |_, data| vec![data], false);
         let mut points = 0;
         for (cut, step) in steps.iter().enumerate() {
             let Step::Bytes { data, .. } = step else { continue };
             for point in 1..data.len() {
                 let cut_here = |index, data| if index == cut { cut_at(data, point) } else { vec![data] };
-                assert_eq!(play(&steps, cut_here, true), whole, "{name}, message {cut} cut at {point}");
+                assert_eq!(play(tls, &steps, cut_here, true), whole, "{name}, message {cut} cut at {point}");
                 points += 1;
             }
         }
@@ -299,9 +487,9 @@ fn sec_08_transcripts_pass_cut_at_every_point() {
 
 #[test]
 fn rfc_01_transcripts_pass_byte_by_byte() {
-    for (name, script) in ALL {
+    for Transcript { name, tls, script } in all() {
         let steps = parse(script);
-        let whole = play(&steps, |_, data| vec![data], false);
-        assert_eq!(play(&steps, |_, data| data.chunks(1).collect(), true), whole, "{name}");
+        let whole = play(tls, &steps, |_, data| vec![data], false);
+        assert_eq!(play(tls, &steps, |_, data| data.chunks(1).collect(), true), whole, "{name}");
     }
 }

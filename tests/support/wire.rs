@@ -80,6 +80,13 @@ impl Wire {
         Self { stream, name: name.into(), log: log.clone(), unread: Vec::new(), capture: Vec::new() }
     }
 
+    /// For bytes that are not text any more. Nothing may be left unread.
+    #[track_caller]
+    pub(crate) fn into_stream(self) -> TcpStream {
+        assert!(self.unread.is_empty(), "{}: {:?} is left", self.name, self.unread.escape_ascii().to_string());
+        self.stream
+    }
+
     pub(crate) fn local(&self) -> SocketAddr {
         self.stream.local_addr().expect("a connected socket")
     }

@@ -1,17 +1,19 @@
-//! Which sockets the ranges need, and binding them: at start, and again while another program has them.
+//! Which sockets the ranges need, and binding them: at start, and again while another program has them. Who takes what
+//! is accepted there is the caller's affair ([`Taker`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::ops::RangeInclusive;
+use std::pin::pin;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::BindError;
 use super::table::SlotId;
-use super::{Shared, serve};
 use crate::relay::accept::Acceptor;
 use crate::relay::socket;
 
@@ -43,44 +45,127 @@ pub(super) fn plan(wanted: &[(IpAddr, RangeInclusive<u16>)]) -> Vec<SocketAddr> 
 }
 
 /// A slot that could not be bound, and why.
-pub(super) type Failure = (SlotId, io::Error);
+type Failure = (SlotId, io::Error);
 
-/// Binds the planned sockets. Those that fail come back with their errors.
-pub(super) fn bind(plan: &[SocketAddr]) -> (Vec<(SlotId, Acceptor)>, Vec<Failure>) {
-    let (mut bound, mut failed) = (Vec::new(), Vec::new());
-    for (slot, &addr) in plan.iter().enumerate() {
+/// Takes the connections that come to bound ports.
+pub(in crate::relay) trait Taker: Send + Sync + 'static {
+    /// Another program had this slot, and now it listens.
+    fn bound(&self, _slot: SlotId) {}
+
+    /// Somebody has connected to a slot, which listens at `at`. Dropping the connection resets it.
+    fn connected(self: &Arc<Self>, slot: SlotId, at: SocketAddr, stream: TcpStream, from: SocketAddr);
+}
+
+/// Sockets that listen, as far as they could be had, and that nobody accepts on yet.
+#[derive(Debug)]
+pub(in crate::relay) struct Bound {
+    pub(super) slots: Arc<[SocketAddr]>,
+    pub(super) failed: Vec<Failure>,
+    listeners: Vec<(SlotId, Acceptor)>,
+}
+
+/// Binds every port of every range on every address. Those that other programs hold are left out with a warning.
+///
+/// # Errors
+/// None of the ports of one entry could be bound.
+pub(in crate::relay) fn bind(wanted: &[(IpAddr, RangeInclusive<u16>)]) -> Result<Bound, BindError> {
+    let slots: Arc<[SocketAddr]> = plan(wanted).into();
+    let (mut listeners, mut failed) = (Vec::new(), Vec::new());
+    for (slot, &addr) in slots.iter().enumerate() {
         match socket::listen_data(addr, BACKLOG) {
-            Ok(listener) => bound.push((slot, listener)),
+            Ok(listener) => listeners.push((slot, listener)),
             Err(error) => failed.push((slot, error)),
         }
     }
-    (bound, failed)
+    check(wanted, &slots, &failed)?;
+    warn_of_missing(&slots, &failed);
+    Ok(Bound { slots, failed, listeners })
+}
+
+/// Each entry of `wanted` must have got a port.
+fn check(wanted: &[(IpAddr, RangeInclusive<u16>)], all: &[SocketAddr], failed: &[Failure]) -> Result<(), BindError> {
+    for (ip, ports) in wanted {
+        let slots = || ports.clone().filter_map(|port| slot(all, ip.to_canonical(), port));
+        let error_of = |slot| failed.iter().find(|(failed, _)| *failed == slot).map(|(_, error)| error);
+        if slots().all(|slot| error_of(slot).is_some()) {
+            let source = slots().find_map(error_of).map_or(io::ErrorKind::InvalidInput.into(), clone_error);
+            return Err(BindError { ip: *ip, ports: ports.clone(), source });
+        }
+    }
+    Ok(())
+}
+
+/// The slot that listens on this address and port.
+pub(super) fn slot(all: &[SocketAddr], ip: IpAddr, port: u16) -> Option<SlotId> {
+    let find = |ip| all.binary_search(&SocketAddr::new(ip, port)).ok();
+    find(ip).or_else(|| find(wildcard(ip)))
+}
+
+/// `io::Error` is not `Clone`; those of system calls are their numbers.
+fn clone_error(error: &io::Error) -> io::Error {
+    error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
+}
+
+impl Bound {
+    /// Accepts for `taker` until `stop`, or until it is gone. What is missing is tried again every 30 s.
+    pub(in crate::relay) fn serve<T: Taker>(self, taker: &Arc<T>, stop: &CancellationToken) {
+        let door = |slot| Door { slot, at: self.slots[slot], taker: Arc::downgrade(taker), stop: stop.clone() };
+        for (slot, listener) in self.listeners {
+            tokio::spawn(door(slot).serve(listener));
+        }
+        if !self.failed.is_empty() {
+            tokio::spawn(retry(self.failed.iter().map(|(slot, _)| door(*slot)).collect(), stop.clone()));
+        }
+    }
+}
+
+/// One slot, and who takes what comes there.
+struct Door<T> {
+    slot: SlotId,
+    at: SocketAddr,
+    taker: Weak<T>,
+    stop: CancellationToken,
+}
+
+impl<T: Taker> Door<T> {
+    /// Accepts for as long as there is somebody to accept for.
+    async fn serve(self, listener: Acceptor) {
+        let mut stopped = pin!(self.stop.cancelled());
+        loop {
+            let (stream, from) = tokio::select! {
+                () = &mut stopped => return,
+                accepted = listener.accept() => accepted,
+            };
+            let Some(taker) = self.taker.upgrade() else { return };
+            taker.connected(self.slot, self.at, stream, from);
+        }
+    }
+
+    /// Itself, if the port still cannot be bound.
+    fn try_again(self) -> Option<Self> {
+        let Ok(listener) = socket::listen_data(self.at, BACKLOG) else { return Some(self) };
+        let taker = self.taker.upgrade()?;
+        tracing::info!(at = %self.at, "data port bound");
+        let slot = self.slot;
+        tokio::spawn(self.serve(listener));
+        taker.bound(slot);
+        None
+    }
 }
 
 /// Tries the missing ports again until all are bound or `stop`.
-pub(super) async fn retry(shared: Weak<Shared>, mut missing: Vec<SlotId>, stop: CancellationToken) {
+async fn retry<T: Taker>(mut missing: Vec<Door<T>>, stop: CancellationToken) {
     while !missing.is_empty() {
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(RETRY) => {}
         }
-        let Some(shared) = shared.upgrade() else { return };
-        missing.retain(|&slot| !try_again(&shared, slot, &stop));
+        missing = missing.into_iter().filter_map(Door::try_again).collect();
     }
 }
 
-fn try_again(shared: &Arc<Shared>, slot: SlotId, stop: &CancellationToken) -> bool {
-    let Ok(listener) = socket::listen_data(shared.slots[slot], BACKLOG) else { return false };
-    tracing::info!(at = %shared.slots[slot], "data port bound");
-    tokio::spawn(serve(listener, slot, Arc::downgrade(shared), stop.clone()));
-    let mut state = shared.lock();
-    state.bound[slot] = true;
-    state.table.queues.call_everyone();
-    true
-}
-
 /// One warning per address for the ports that are left out.
-pub(super) fn warn_of_missing(plan: &[SocketAddr], failed: &[Failure]) {
+fn warn_of_missing(plan: &[SocketAddr], failed: &[Failure]) {
     let mut by_ip: BTreeMap<IpAddr, (Vec<u16>, &io::Error)> = BTreeMap::new();
     for (slot, error) in failed {
         by_ip.entry(plan[*slot].ip()).or_insert_with(|| (Vec::new(), error)).0.push(plan[*slot].port());

@@ -36,7 +36,7 @@ const REST: Duration = Duration::from_secs(5);
 const REVOCABLE_AFTER: Duration = Duration::from_secs(10);
 
 /// A bound or wanted listening socket, by its index.
-pub(super) type SlotId = usize;
+pub(in crate::relay) type SlotId = usize;
 
 /// The leases, rests and queues of all peers. `D` is what a lease's connection is delivered to.
 #[derive(Debug)]

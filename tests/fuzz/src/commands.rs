@@ -53,7 +53,7 @@ fn no_address_is_hidden(command: &CommandLine) {
         b"PASV" | b"P@SW" => |parsed| matches!(parsed, Ok(Command::Pasv)),
         b"EPSV" => |parsed| matches!(parsed, Ok(Command::Epsv(_))),
         b"LPRT" | b"LPSV" | b"CPSV" | b"SPSV" => |parsed| matches!(parsed, Ok(Command::LongAddress)),
-        b"AUTH" => |parsed: Result<Command<'_>, _>| matches!(parsed, Ok(Command::Auth)),
+        b"AUTH" => |parsed: Result<Command<'_>, _>| matches!(parsed, Ok(Command::Auth(_))),
         _ => return,
     };
     let parsed = command.parse();

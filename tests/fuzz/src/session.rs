@@ -87,7 +87,11 @@ fn is_opaque(line: &[u8]) -> bool {
                 | Command::Port(_)
                 | Command::Eprt(_)
                 | Command::LongAddress
-                | Command::Auth
+                | Command::Auth(_)
+                | Command::Pbsz(_)
+                | Command::Prot(_)
+                | Command::Ccc
+                | Command::Sscn
                 | Command::Feat => false,
                 // Without a data connection they are like any other.
                 Command::Transfer { .. }
@@ -99,6 +103,8 @@ fn is_opaque(line: &[u8]) -> bool {
                 | Command::Pass
                 | Command::Acct
                 | Command::Mode(_)
+                | Command::Host
+                | Command::Help
                 | Command::Other => true,
             },
             Err(_) => false,

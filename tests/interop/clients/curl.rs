@@ -14,6 +14,11 @@ pub fn arguments(task: &Task<'_>) -> CommandLine {
         line.extend(["-v", "-sS", "--user"].map(OsString::from));
         line.push(format!("{}:{}", task.login.0, task.login.1).into());
         line.extend(["--connect-timeout".into(), task.patience.to_string().into()]);
+        if let Some(tls) = task.tls {
+            line.extend(["--ssl-reqd", "--insecure"].map(OsString::from));
+            let version = tls.version.to_string();
+            line.extend([format!("--tlsv{version}"), "--tls-max".to_owned(), version].map(OsString::from));
+        }
         line.extend(mode(task.mode.verb).iter().map(OsString::from));
         let (flags, local, remote): (&[&str], _, _) = match *step {
             Step::Put { local, remote } => (&["-T"], local, url(task, remote)),
@@ -40,7 +45,7 @@ fn mode(verb: Verb) -> &'static [&'static str] {
 
 fn url(task: &Task<'_>, name: &[u8]) -> String {
     let path: String = task.remote(name).iter().map(|&byte| escaped(byte)).collect();
-    format!("ftp://{}/{path}", task.mode.url_host())
+    format!("{}/{path}", task.url())
 }
 
 /// RFC 3986 §2.1, for all but the plainest bytes.

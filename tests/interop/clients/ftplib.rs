@@ -12,7 +12,7 @@ pub fn arguments(task: &Task<'_>) -> CommandLine {
     let mode = if task.mode.is_passive() { "passive" } else { "active" };
     let mut line: CommandLine = [PYTHON, "-c", include_str!("ftplib.py"), task.mode.address(), mode]
         .into_iter()
-        .chain([task.login.0, task.login.1, &task.patience.to_string()])
+        .chain([task.login.0, task.login.1, &task.patience.to_string(), &tls(task)])
         .map(OsString::from)
         .collect();
     for step in task.steps {
@@ -26,4 +26,10 @@ pub fn arguments(task: &Task<'_>) -> CommandLine {
         line.extend([verb.into(), OsString::from_vec(local.to_vec()), OsString::from_vec(task.remote(remote))]);
     }
     line
+}
+
+/// As the script takes it.
+fn tls(task: &Task<'_>) -> String {
+    let how = |implicit| if implicit { "implicit" } else { "explicit" };
+    task.tls.map_or("plain".to_owned(), |tls| format!("{}-{}", how(tls.implicit), tls.version))
 }

@@ -3,23 +3,24 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
-use super::{CommandLine, Mode, Step, Task, Verb, quoted};
+use super::{CommandLine, Mode, Step, Task, Tls, Verb, quoted};
 
 pub fn arguments(task: &Task<'_>) -> CommandLine {
     let Mode { verb, .. } = task.mode;
     let mut script = format!(
         "debug -T 9; set cmd:fail-exit yes; set net:timeout {}; set net:max-retries 1;\n\
-         set ftp:ssl-allow no; set ftp:use-utf8 no;\n\
+         set ftp:use-utf8 no; {}\n\
          set ftp:sync-mode {}; set ftp:fix-pasv-address no; set ftp:passive-mode {}; set ftp:prefer-epsv {};\n\
-         open -u {},{} ftp://{};\n",
+         open -u {},{} {};\n",
         task.patience,
+        task.tls.map_or("set ftp:ssl-allow no;".to_owned(), tls_settings),
         // Without it lftp does not wait for replies before it sends more commands: half of its modes are pipelined.
         !task.mode.ipv6,
         task.mode.is_passive(),
         verb == Verb::Epsv,
         task.login.0,
         task.login.1,
-        task.mode.url_host(),
+        task.url(),
     )
     .into_bytes();
     for step in task.steps {
@@ -34,4 +35,12 @@ pub fn arguments(task: &Task<'_>) -> CommandLine {
         script.extend(b";\n");
     }
     ["lftp", "--norc", "-c"].map(OsString::from).into_iter().chain([OsString::from_vec(script)]).collect()
+}
+
+fn tls_settings(tls: Tls) -> String {
+    format!(
+        "set ftp:ssl-force yes; set ftp:ssl-protect-data yes; set ssl:verify-certificate no; \
+         set ssl:priority NORMAL:-VERS-ALL:+VERS-TLS{};",
+        tls.version
+    )
 }

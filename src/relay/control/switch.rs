@@ -1,0 +1,85 @@
+//! Turning control connections over: to TLS and back, to another connection, or to the two peers themselves.
+
+use super::Control;
+use crate::addr::{Leg, PerLeg};
+use crate::relay::channel::Order;
+use crate::relay::encryption::Keys;
+use crate::relay::wire::Wire;
+use crate::session::{ChannelId, Event};
+
+impl Control {
+    /// Begins a handshake, as the client's server or the server's client.
+    pub(super) fn start_tls(&mut self, leg: Leg) {
+        let begun = match leg {
+            Leg::Client => self.start_tls_with_client(),
+            Leg::Server => self.start_tls_with_server(),
+        };
+        if begun.is_none() {
+            self.handle(Event::TlsFailed { leg });
+        }
+    }
+
+    fn start_tls_with_client(&mut self) -> Option<()> {
+        let keys = self.shared.encryption.client.as_ref()?.session();
+        let keys = keys.inspect_err(|error| tracing::error!(%error, "no TLS session can be made")).ok()?;
+        let keys = self.keys.client.insert(keys.into());
+        // CCC and REIN lead back to plain text, which must not be taken for TLS.
+        self.client.start_tls(keys.control(), true);
+        Some(())
+    }
+
+    fn start_tls_with_server(&mut self) -> Option<()> {
+        let keys = self.shared.encryption.server.as_ref()?.session();
+        let keys = self.keys.server.insert(keys.into());
+        self.server.as_mut()?.0.start_tls(keys.control(), false);
+        Some(())
+    }
+
+    /// Goes back to plain text. Data connections go on as they were.
+    pub(super) fn stop_tls(&mut self, leg: Leg) {
+        if let Some(wire) = self.wire(leg) {
+            wire.leave_tls();
+        }
+    }
+
+    /// Tells the session what has become of a handshake.
+    pub(super) fn handshake(&mut self, leg: Leg) {
+        match self.wire(leg).and_then(Wire::handshake) {
+            Some(Ok(())) => self.handle(Event::TlsReady { leg }),
+            Some(Err(error)) => {
+                self.journal.no_tls(leg, &error);
+                self.handle(Event::TlsFailed { leg });
+            }
+            None => {}
+        }
+    }
+
+    /// Closes the connection to the server in good order, aside; another is opened by the caller.
+    pub(super) fn leave_server(&mut self) {
+        self.keys.server = None;
+        if let Some((wire, _)) = self.server.take() {
+            self.shared.process.tasks.spawn(wire.finish(self.shared.config.timeouts.close));
+        }
+        self.reconnects = true;
+    }
+
+    /// The session hands bytes on unread from now on. Its client may use the ports that are passed through.
+    pub(super) fn pass_through(&mut self) {
+        self.passed =
+            self.server.as_ref().map(|(_, at)| Box::new(self.shared.passed.enter(self.client_at.peer.ip(), *at)));
+    }
+
+    /// A transfer begins.
+    pub(super) fn begin(&mut self, id: ChannelId, protect: PerLeg<bool>) {
+        let keys = Keys {
+            client: self.keys.client.clone().filter(|_| protect.client),
+            server: self.keys.server.clone().filter(|_| protect.server),
+        };
+        if protect.client != keys.client.is_some() || protect.server != keys.server.is_some() {
+            // Never in the clear what should not be.
+            tracing::error!(?protect, "a data connection should be encrypted, and nothing is there to do it");
+            return self.channels.close(id);
+        }
+        self.order(id, Order::Begin(keys));
+    }
+}

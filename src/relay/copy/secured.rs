@@ -1,0 +1,261 @@
+//! The copy where at least one end is TLS: through a buffer, as the bytes have to be seen.
+//!
+//! The end of a stream is its close_notify. FIN alone is a cut, since anybody on the way can send one (RFC 8446 §6.1),
+//! with two exceptions: where the operator says so (many clients never send close_notify), and where the peer has sent
+//! nothing and been sent everything, which is how most clients end a download.
+//!
+//! A reset is read like that, too: close_notify may have come before it. curl with OpenSSL closes after an upload without
+//! having read our TLS 1.3 ticket, which makes its kernel send a reset (RFC 1122 §4.2.2.13).
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf, ReadHalf, WriteHalf, split};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsStream;
+use tokio_util::either::Either;
+
+use super::mover::BUFFER;
+use super::{Activity, CopyEnd, Flushed, Moved, settle};
+use crate::addr::{Leg, PerLeg};
+use crate::relay::socket;
+
+/// A data connection that can be watched and closed apart from the TLS within it.
+#[derive(Debug, Clone)]
+pub struct Socket(Arc<TcpStream>);
+
+impl Socket {
+    /// Takes a connection over.
+    #[must_use]
+    pub fn new(stream: TcpStream) -> Self {
+        Self(Arc::new(stream))
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.0.poll_read_ready(cx))?;
+            match self.0.try_read(buf.initialize_unfilled()) {
+                Ok(count) => {
+                    buf.advance(count);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_with(cx, |stream| stream.try_write(buf))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_with(cx, |stream| stream.try_write_vectored(bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(socket2::SockRef::from(&*self.0).shutdown(std::net::Shutdown::Write))
+    }
+}
+
+impl Socket {
+    fn poll_write_with(
+        &self,
+        cx: &mut Context<'_>,
+        write: impl Fn(&TcpStream) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.0.poll_write_ready(cx))?;
+            match write(&self.0) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                outcome => return Poll::Ready(outcome),
+            }
+        }
+    }
+}
+
+/// One end of a data channel.
+#[derive(Debug)]
+pub struct End {
+    socket: Socket,
+    io: Either<Socket, Box<TlsStream<Socket>>>,
+    /// FIN without close_notify is as good.
+    lenient: bool,
+}
+
+impl End {
+    /// An end in the clear.
+    #[must_use]
+    pub fn plain(stream: TcpStream) -> Self {
+        let socket = Socket::new(stream);
+        Self { socket: socket.clone(), io: Either::Left(socket), lenient: false }
+    }
+
+    /// An end whose handshake is done. `lenient`: FIN without close_notify is as good.
+    #[must_use]
+    pub fn tls(stream: impl Into<TlsStream<Socket>>, lenient: bool) -> Self {
+        let stream = stream.into();
+        Self { socket: stream.get_ref().0.clone(), io: Either::Right(Box::new(stream)), lenient }
+    }
+}
+
+/// As [`copy_counted`](super::copy_counted), between ends of which at least one is TLS.
+pub async fn copy_secured(
+    client: End,
+    server: End,
+    idle: Duration,
+    moved: &Moved,
+    progress: impl FnMut(Flushed),
+) -> CopyEnd {
+    match run(client, server, idle, moved, progress).await {
+        Ok(()) => CopyEnd::Complete,
+        Err(end) => end,
+    }
+}
+
+async fn run(
+    client: End,
+    server: End,
+    idle: Duration,
+    moved: &Moved,
+    progress: impl FnMut(Flushed),
+) -> Result<(), CopyEnd> {
+    for (leg, end) in [(Leg::Client, &client), (Leg::Server, &server)] {
+        end.socket.0.set_zero_linger().map_err(|_| CopyEnd::Reset(leg))?;
+    }
+    let activity = Activity::new();
+    let progress = Mutex::new(progress);
+    let (client_socket, server_socket) = (client.socket.clone(), server.socket.clone());
+    let done = PerLeg { client: AtomicBool::new(false), server: AtomicBool::new(false) };
+    let (lenient_client, lenient_server) = (client.lenient, server.lenient);
+    let (from_client, to_client) = split(client.io);
+    let (from_server, to_server) = split(server.io);
+    let direction = |to_leg: Leg, moved, lenient| Direction {
+        to_leg,
+        moved,
+        done: &done[to_leg],
+        other_done: &done[to_leg.other()],
+        lenient,
+        activity: &activity,
+    };
+    let up = direction(Leg::Server, &moved.up, lenient_client);
+    let down = direction(Leg::Client, &moved.down, lenient_server);
+    let both = async {
+        tokio::try_join!(up.run(from_client, to_server, &progress), down.run(from_server, to_client, &progress))
+    };
+    let outcome = tokio::select! {
+        biased;
+        done = both => done.map(|_| ()).map_err(CopyEnd::Reset),
+        leg = failure(&client_socket, &server_socket, &done) => Err(CopyEnd::Reset(leg)),
+        () = activity.idle_for(idle) => Err(CopyEnd::Idle),
+    };
+    settle(outcome, moved, &done)?;
+    socket::end_well(&client_socket.0).map_err(|_| CopyEnd::Reset(Leg::Client))?;
+    socket::end_well(&server_socket.0).map_err(|_| CopyEnd::Reset(Leg::Server))
+}
+
+/// Sees a connection fail of which nothing more is to be read. While there is, its own direction finds out: what lies
+/// before the reset may be all.
+async fn failure(client: &Socket, server: &Socket, done: &PerLeg<AtomicBool>) -> Leg {
+    let mut watched = PerLeg { client: true, server: true };
+    loop {
+        let leg = tokio::select! {
+            _ = client.0.ready(Interest::ERROR), if watched.client => Leg::Client,
+            _ = server.0.ready(Interest::ERROR), if watched.server => Leg::Server,
+            else => std::future::pending().await,
+        };
+        if done[leg.other()].load(Relaxed) {
+            return leg;
+        }
+        watched[leg] = false;
+    }
+}
+
+/// One direction.
+struct Direction<'a> {
+    to_leg: Leg,
+    moved: &'a AtomicU64,
+    done: &'a AtomicBool,
+    other_done: &'a AtomicBool,
+    lenient: bool,
+    activity: &'a Activity,
+}
+
+impl Direction<'_> {
+    /// Runs to the end of this direction; the error is the leg that failed.
+    async fn run<T: AsyncRead + AsyncWrite>(
+        &self,
+        mut from: ReadHalf<T>,
+        mut to: WriteHalf<T>,
+        progress: &Mutex<impl FnMut(Flushed)>,
+    ) -> Result<(), Leg> {
+        let from_leg = self.to_leg.other();
+        let mut buffer = vec![0; BUFFER];
+        loop {
+            let count = match from.read(&mut buffer).await {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && self.may_end_so() => break,
+                Err(error) => {
+                    if error.kind() == io::ErrorKind::UnexpectedEof {
+                        tracing::info!(
+                            "a data connection with the {from_leg} ended without close_notify and counts as cut; see \
+                             `tls.{from_leg}.lenient`"
+                        );
+                    }
+                    return Err(from_leg);
+                }
+            };
+            self.hand_on(&buffer[..count], &mut to).await.map_err(|_| self.to_leg)?;
+        }
+        // close_notify, and FIN behind it.
+        to.shutdown().await.map_err(|_| self.to_leg)?;
+        self.done.store(true, Relaxed);
+        progress.lock().unwrap_or_else(PoisonError::into_inner)(Flushed(self.to_leg));
+        Ok(())
+    }
+
+    /// Whether FIN is an end without close_notify.
+    fn may_end_so(&self) -> bool {
+        self.lenient || (self.moved.load(Relaxed) == 0 && self.other_done.load(Relaxed))
+    }
+
+    async fn hand_on<T: AsyncWrite>(&self, mut bytes: &[u8], to: &mut WriteHalf<T>) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let taken = to.write(bytes).await?;
+            if taken == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            // What TLS has taken is not with the socket yet.
+            to.flush().await?;
+            bytes = &bytes[taken..];
+            self.moved.fetch_add(taken as u64, Relaxed);
+            self.activity.now();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

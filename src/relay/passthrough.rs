@@ -1,0 +1,127 @@
+//! Data connections of sessions that client and server encrypt between them (`tls.client.passthrough_ports`).
+//!
+//! Nobody can read there which port the server has offered, so each port of its range is bound here, too, and relayed
+//! to the same port of the server. Who may connect is all the more strict: an address that holds such a session at this
+//! moment, on this listener ([`Sessions`]). Anybody else is reset and costs nothing; the server never hears of it. The
+//! server sees the address that the control connection comes from, which is what it compares (IIS, vsftpd, ProFTPD).
+//!
+//! A connection that has begun outlives its session: whether a transfer goes on behind the end of its control connection
+//! is between the two.
+
+mod sessions;
+
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio_util::sync::CancellationToken;
+
+use self::sessions::Entrance;
+pub(super) use self::sessions::{Passed, Sessions};
+use super::channel::end_of;
+use super::control::Endpoint;
+use super::copy::Moved;
+use super::copy::opaque::copy_opaque;
+use super::ports::bind::{self, Taker};
+use super::ports::{self, BindError, SlotId};
+use super::{Shared, journal, socket};
+use crate::addr::Leg;
+use crate::config::tls::ClientTls;
+use crate::config::{Config, Listener};
+use crate::session::{ChannelReport, End};
+
+/// Binds the ports of a listener, if it has any, and relays them until `stop`.
+///
+/// # Errors
+/// None of them could be bound on one of the addresses. Those that other programs hold are left out with a warning, and
+/// tried again.
+pub(super) fn serve(shared: &Arc<Shared>, stop: &CancellationToken) -> Result<(), BindError> {
+    bind::bind(&ports_of(&shared.config))?.serve(shared, stop);
+    Ok(())
+}
+
+/// Every range of every listener, on every address on which it takes control connections.
+pub(super) fn ports(config: &Config) -> impl Iterator<Item = (IpAddr, RangeInclusive<u16>)> {
+    config.listeners.iter().flat_map(ports_of)
+}
+
+fn ports_of(listener: &Listener) -> Vec<(IpAddr, RangeInclusive<u16>)> {
+    match &listener.tls.client {
+        ClientTls::Passthrough { ports: Some(ports) } => {
+            listener.bind.iter().map(|addr| (addr.ip(), ports.clone())).collect()
+        }
+        ClientTls::Passthrough { ports: None } | ClientTls::Refuse | ClientTls::Terminate(_) => Vec::new(),
+    }
+}
+
+impl Taker for Shared {
+    fn connected(self: &Arc<Self>, _: SlotId, at: SocketAddr, stream: TcpStream, from: SocketAddr) {
+        match self.passed.connected(from.ip()) {
+            Some(entrance) => {
+                self.process.tasks.spawn(relay(Arc::clone(self), entrance, stream, at.port(), from));
+            }
+            None => ports::log_stranger(Some(at), from),
+        }
+    }
+}
+
+/// Carries one connection from its accept to its end.
+async fn relay(shared: Arc<Shared>, entrance: Entrance, client: TcpStream, port: u16, from: SocketAddr) {
+    let began = Instant::now();
+    let report = carry(&shared, entrance.server(), client, port).await;
+    journal::passed(&shared.config.name, from, port, report, began.elapsed());
+}
+
+async fn carry(shared: &Shared, at: Endpoint, client: TcpStream, port: u16) -> ChannelReport {
+    let nothing = |end| ChannelReport { end, up: 0, down: 0 };
+    let timeouts = shared.config.timeouts;
+    // With the interface of a link-local address, which is that of the control connection.
+    let mut target = at.peer;
+    target.set_port(port);
+    let server = match socket::connect(target, at.local.ip(), timeouts.connect_server).await {
+        Ok(server) => server,
+        Err(error) => {
+            // A client may try any port of the range: no reason for a warning.
+            tracing::debug!(listener = %shared.config.name, %target, %error, "cannot open a data connection");
+            return nothing(End::DialFailed(Leg::Server));
+        }
+    };
+    let Ok(client) = tokio::net::TcpStream::from_std(client) else { return nothing(End::Reset(Leg::Client)) };
+    let moved = Moved::default();
+    let copied = copy_opaque(client, server, &shared.process.pipes, timeouts.data_idle, &moved).await;
+    ChannelReport { end: end_of(copied.end), up: copied.up, down: copied.down }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::addr::PerLeg;
+    use crate::config::DataPorts;
+    use crate::relay::Process;
+    use crate::relay::ports::PortRegistry;
+
+    /// Routing would pick 127.0.0.1.
+    #[tokio::test]
+    async fn sec_15_the_server_sees_the_address_of_the_control_connection() {
+        let yaml = "listeners: [{ bind: \"127.0.0.1:2121\", upstream: \"127.0.0.2:21\", client: { address_map: \
+                    [{ peers: any, announce: local }], data_ports: 20000 } }]";
+        let config = Arc::new(Config::parse(yaml, "test.yaml").unwrap());
+        let registry = PortRegistry::bind(&[]).unwrap();
+        let pool = || registry.pool(&[], &DataPorts::Any);
+        let ports = PerLeg { client: pool(), server: pool() };
+        let shared = Shared::new(&config.listeners[0], &config, ports, 1, Process::default()).unwrap();
+        let (server, listener) = (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        accepted.set_nonblocking(true).unwrap();
+        let port = server.local_addr().unwrap().port();
+        let at = Endpoint { peer: "127.0.0.1:21".parse().unwrap(), local: "127.0.0.9:40000".parse().unwrap() };
+        let relayed = tokio::spawn(async move { carry(&shared, at, accepted, port).await });
+        let (_data, from) = tokio::task::spawn_blocking(move || server.accept()).await.unwrap().unwrap();
+        assert_eq!(from.ip(), at.local.ip());
+        relayed.abort();
+    }
+}

@@ -1,0 +1,240 @@
+//! Control connections between real sockets, plain and within TLS.
+
+use std::future::poll_fn;
+use std::net::TcpStream;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::thread::JoinHandle;
+
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rustls::pki_types::{PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, Connection, RootCertStore, ServerConfig, ServerConnection};
+
+use super::*;
+use crate::relay::socket::connect_control;
+
+/// A wire of ours, and its peer, which takes little before it reads.
+async fn pair() -> (Wire, std::net::TcpStream) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    SockRef::from(&listener).set_recv_buffer_size(4096).unwrap();
+    let ours = connect_control(listener.local_addr().unwrap(), Duration::from_secs(5)).await.unwrap();
+    SockRef::from(ours.get_ref()).set_send_buffer_size(4096).unwrap();
+    (Wire::new(ours, Batching::Together), listener.accept().unwrap().0)
+}
+
+#[tokio::test]
+async fn rel_04_a_slow_reader_that_has_closed_its_direction_gets_everything() {
+    const SIZE: usize = 1 << 20;
+    let (mut wire, mut peer) = pair().await;
+    wire.send(vec![b'x'; SIZE].into(), false);
+    peer.shutdown(Shutdown::Write).unwrap();
+    let reader = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(100));
+        let mut got = Vec::new();
+        peer.read_to_end(&mut got).map(|_| got.len())
+    });
+    wire.finish(Duration::from_secs(20)).await;
+    assert_eq!(reader.join().unwrap().unwrap(), SIZE);
+}
+
+#[tokio::test]
+async fn rel_11_a_flood_does_not_keep_a_timeout_from_being_seen() {
+    let (mut wire, mut peer) = pair().await;
+    peer.set_nonblocking(true).unwrap();
+    let mut sent = 0;
+    while let Ok(count) = peer.write(&[0; 1 << 16]) {
+        sent += count;
+    }
+    assert!(sent > 256 * 1024, "{sent} bytes are no flood");
+    wire.ready(true).await.unwrap();
+    {
+        let mut drain = pin!(wire.drain());
+        let first = poll_fn(|cx| Poll::Ready(drain.as_mut().poll(cx))).await;
+        assert!(first.is_pending());
+    }
+    assert!(matches!(wire.read(&mut [0; 1]), Received::Bytes { .. }), "one poll has read everything");
+}
+
+/// Both sides of a handshake: ours and the peer's.
+fn connections(we_are_server: bool) -> (Connection, Connection) {
+    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["ftp.example".into()]).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(cert.der().clone()).unwrap();
+    let key = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
+    let client = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let server = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![cert.der().clone()], key);
+    let client = ClientConnection::new(Arc::new(client), ServerName::try_from("ftp.example").unwrap()).unwrap();
+    let server = ServerConnection::new(Arc::new(server.unwrap())).unwrap();
+    if we_are_server { (server.into(), client.into()) } else { (client.into(), server.into()) }
+}
+
+/// A peer that blocks.
+struct Peer {
+    conn: Connection,
+    sock: TcpStream,
+}
+
+impl Read for Peer {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.conn.reader().read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.conn.complete_io(&mut self.sock)?,
+                outcome => return outcome,
+            };
+        }
+    }
+}
+
+impl Write for Peer {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        while self.conn.is_handshaking() {
+            self.conn.complete_io(&mut self.sock)?;
+        }
+        let count = self.conn.writer().write(buffer)?;
+        self.flush().map(|()| count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        while self.conn.wants_write() {
+            self.conn.write_tls(&mut self.sock)?;
+        }
+        Ok(())
+    }
+}
+
+/// Has a peer act in a thread of its own.
+fn peer<T: Send + 'static>(
+    conn: Connection,
+    sock: TcpStream,
+    act: impl FnOnce(Peer) -> T + Send + 'static,
+) -> JoinHandle<T> {
+    sock.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    std::thread::spawn(move || act(Peer { conn, sock }))
+}
+
+/// As a session's task does: flush, wait, read. `None`: the handshake has ended so.
+async fn next(wire: &mut Wire) -> Result<Vec<u8>, Option<io::Result<()>>> {
+    let step = async {
+        loop {
+            wire.flush();
+            wire.ready(true).await.unwrap();
+            let mut buffer = [0; 4096];
+            let received = wire.read(&mut buffer);
+            if let Some(end) = wire.handshake() {
+                return Err(Some(end));
+            }
+            match received {
+                Received::Bytes { count, .. } => return Ok(buffer[..count].to_vec()),
+                Received::Nothing => {}
+                Received::Eof | Received::Reset => return Err(None),
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), step).await.expect("nothing happened")
+}
+
+/// Bytes until there are as many as expected.
+async fn expect(wire: &mut Wire, expected: &[u8]) {
+    let mut got = Vec::new();
+    while got.len() < expected.len() {
+        got.extend(next(wire).await.unwrap());
+    }
+    assert_eq!(got.escape_ascii().to_string(), expected.escape_ascii().to_string());
+}
+
+async fn shaken_hands(wire: &mut Wire) {
+    assert!(matches!(next(wire).await, Err(Some(Ok(())))), "no handshake");
+}
+
+#[tokio::test]
+async fn lines_go_within_tls_in_either_role() {
+    for we_are_server in [true, false] {
+        let (mut wire, socket) = pair().await;
+        let (ours, theirs) = connections(we_are_server);
+        let peer = peer(theirs, socket, |mut peer| {
+            let mut before = [0; 4];
+            peer.sock.read_exact(&mut before).unwrap();
+            peer.write_all(b"USER a\r\n").unwrap();
+            let mut reply = [0; 20_000];
+            peer.read_exact(&mut reply).unwrap();
+            peer.conn.send_close_notify();
+            peer.flush().unwrap();
+            let mut rest = Vec::new();
+            // An error if there is no close_notify.
+            peer.read_to_end(&mut rest).unwrap();
+            (before, reply, rest)
+        });
+        wire.send("234 ".into(), false);
+        wire.start_tls(ours, false);
+        shaken_hands(&mut wire).await;
+        expect(&mut wire, b"USER a\r\n").await;
+        for _ in 0..1000 {
+            wire.send("331 password please\r".into(), false);
+        }
+        assert!(matches!(next(&mut wire).await, Err(None)), "close_notify is an end");
+        wire.finish(Duration::from_secs(20)).await;
+        let (before, reply, rest) = peer.join().unwrap();
+        assert_eq!(&before, b"234 ");
+        assert!(reply.chunks(20).all(|line| line == b"331 password please\r"));
+        assert!(rest.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn sec_16_plain_text_in_place_of_a_handshake_is_refused() {
+    let (mut wire, mut socket) = pair().await;
+    let (ours, _) = connections(true);
+    // In one segment with what led to the switch, or later: it is in the socket, and nobody has read it.
+    socket.write_all(b"USER x\r\nPASS y\r\n").unwrap();
+    wire.start_tls(ours, false);
+    let Err(Some(Err(error))) = next(&mut wire).await else { panic!("taken for a handshake") };
+    assert!(error.to_string().contains("corrupt message"), "{error}");
+    // It goes on, which must not reach rustls: that fails an assertion once it has failed.
+    socket.write_all(b"NOOP\r\nNOOP\r\nNOOP\r\n").unwrap();
+    // The peer does not close, so this takes as long as it may.
+    wire.finish(Duration::from_millis(100)).await;
+    let mut alert = Vec::new();
+    socket.read_to_end(&mut alert).unwrap();
+    assert_eq!(alert.first(), Some(&21), "the content type of an alert");
+}
+
+#[tokio::test]
+async fn a_peer_that_leaves_amid_the_handshake_has_failed() {
+    let (mut wire, socket) = pair().await;
+    wire.start_tls(connections(true).0, false);
+    drop(socket);
+    assert!(matches!(next(&mut wire).await, Err(Some(Err(_)))));
+}
+
+/// A client behind a NAT helper sends the rest in clear (nDPI's ftp-start-tls.pcap has close_notify both ways).
+#[tokio::test]
+async fn rfc_14_plain_text_follows_ccc() {
+    let (mut wire, socket) = pair().await;
+    let (ours, theirs) = connections(true);
+    let peer = peer(theirs, socket, |mut peer| {
+        peer.write_all(b"CCC\r\n").unwrap();
+        let mut reply = Vec::new();
+        peer.read_to_end(&mut reply).unwrap();
+        // In one segment with what follows.
+        peer.conn.send_close_notify();
+        let mut last = Vec::new();
+        while peer.conn.wants_write() {
+            peer.conn.write_tls(&mut last).unwrap();
+        }
+        last.extend(b"PASV\r\n");
+        peer.sock.write_all(&last).unwrap();
+        let mut plain = [0; 5];
+        peer.sock.read_exact(&mut plain).unwrap();
+        (reply, plain)
+    });
+    wire.start_tls(ours, true);
+    shaken_hands(&mut wire).await;
+    expect(&mut wire, b"CCC\r\n").await;
+    wire.send("200 in clear\r\n".into(), false);
+    wire.leave_tls();
+    expect(&mut wire, b"PASV\r\n").await;
+    wire.send("227 x".into(), false);
+    wire.flush();
+    assert_eq!(peer.join().unwrap(), (b"200 in clear\r\n".to_vec(), *b"227 x"));
+}

@@ -1,0 +1,187 @@
+//! TLS within a control connection: what rustls needs to be told, on a socket that never blocks.
+//!
+//! ```text
+//!            start_tls              handshake done             leave (CCC)          both close_notify
+//!   plain ─────────────▶ handshake ────────────────▶ secured ─────────────▶ leaving ────────────────▶ plain
+//! ```
+//!
+//! The switch to TLS happens when all that was to be written before it is with the socket. What the peer sent too early
+//! is still in the socket then, is read as TLS, and makes the handshake fail (CVE-2011-0411).
+
+use std::io::{self, Read, Write};
+
+use rustls::Connection;
+
+/// What a read brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Plaintext {
+    /// So many bytes.
+    Bytes(usize),
+    /// Nothing until the socket can be read again.
+    Nothing,
+    /// The peer has closed its direction: by close_notify, or by FIN alone, as most FTP clients do after QUIT.
+    Eof,
+    /// The peer has left TLS, as we have: the next bytes are plain.
+    Left,
+}
+
+/// The TLS part of a [`Wire`](super::Wire).
+#[derive(Debug)]
+pub(super) struct Tls {
+    connection: Connection,
+    /// The handshake is done, and that has been told.
+    told: bool,
+    /// Our close_notify is on its way.
+    closed: bool,
+    /// Plain text follows it.
+    leaving: bool,
+    /// What came was not TLS as agreed. rustls must not be asked again.
+    failed: bool,
+    records: Option<Records>,
+}
+
+impl Tls {
+    /// A connection whose handshake is still to come. `may_leave`: plain text may follow (CCC), so nothing beyond the
+    /// record that says so may be read as TLS.
+    pub(super) fn new(connection: impl Into<Connection>, may_leave: bool) -> Self {
+        let records = may_leave.then(Records::default);
+        Self { connection: connection.into(), told: false, closed: false, leaving: false, failed: false, records }
+    }
+
+    /// Whether the peer may not be sent anything yet.
+    pub(super) fn is_handshaking(&self) -> bool {
+        self.connection.is_handshaking()
+    }
+
+    /// Whether plaintext can be encrypted now. What is for the time after TLS waits for that.
+    pub(super) fn takes_plaintext(&self) -> bool {
+        !self.is_handshaking() && !self.closed
+    }
+
+    /// True once, when the handshake is done.
+    pub(super) fn is_news(&mut self) -> bool {
+        !self.is_handshaking() && !std::mem::replace(&mut self.told, true)
+    }
+
+    /// Whether there is something for the socket.
+    pub(super) fn wants_write(&self) -> bool {
+        self.connection.wants_write()
+    }
+
+    /// Encrypts.
+    pub(super) fn encrypt(&mut self, plaintext: &[u8]) -> io::Result<usize> {
+        self.connection.writer().write(plaintext)
+    }
+
+    /// Writes what there is to the socket; [`io::ErrorKind::WouldBlock`] if it does not take all.
+    pub(super) fn flush(&mut self, socket: &mut impl Write) -> io::Result<()> {
+        while self.connection.wants_write() {
+            match self.connection.write_tls(socket) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+                Ok(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Says that nothing more follows within TLS.
+    pub(super) fn close(&mut self) {
+        if !std::mem::replace(&mut self.closed, true) {
+            self.connection.send_close_notify();
+        }
+    }
+
+    /// The same, and plain text follows in both directions once the peer has said so, too.
+    pub(super) fn leave(&mut self) {
+        self.leaving = true;
+        self.close();
+    }
+
+    /// Reads until there is plaintext, or the socket has no more.
+    ///
+    /// # Errors
+    /// The connection failed, or what came is not TLS as agreed; the alert that says so waits to be written.
+    pub(super) fn read(&mut self, socket: &mut impl Read, buffer: &mut [u8]) -> io::Result<Plaintext> {
+        if self.failed {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        loop {
+            match self.connection.reader().read(buffer) {
+                Ok(0) if self.leaving => return Ok(Plaintext::Left),
+                Ok(0) => return Ok(Plaintext::Eof),
+                // It has left TLS before this was sent.
+                Ok(_) if self.leaving => return Err(io::ErrorKind::InvalidData.into()),
+                Ok(count) => return Ok(Plaintext::Bytes(count)),
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Plaintext::Eof),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+            let received = match &mut self.records {
+                Some(records) => self.connection.read_tls(&mut OneRecord { records, socket }),
+                None => self.connection.read_tls(socket),
+            };
+            match received {
+                Ok(0) if self.is_handshaking() => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(_) => {
+                    if let Err(error) = self.connection.process_new_packets() {
+                        self.failed = true;
+                        return Err(io::Error::other(error));
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Plaintext::Nothing),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// Where in the stream of records we are (RFC 8446 §5.1: type, version, length, and so many bytes).
+#[derive(Debug, Default)]
+struct Records {
+    header: [u8; Self::HEADER],
+    /// How much of the header has come.
+    known: usize,
+    /// What is missing of the record behind it.
+    left: usize,
+}
+
+impl Records {
+    const HEADER: usize = 5;
+
+    fn advance(&mut self, bytes: &[u8]) {
+        if self.known < Self::HEADER {
+            self.header[self.known..self.known + bytes.len()].copy_from_slice(bytes);
+            self.known += bytes.len();
+            if self.known == Self::HEADER {
+                self.left = usize::from(u16::from_be_bytes([self.header[3], self.header[4]]));
+            }
+        } else {
+            self.left -= bytes.len();
+        }
+        if self.known == Self::HEADER && self.left == 0 {
+            *self = Self::default();
+        }
+    }
+
+    /// How much belongs to what is being read for certain.
+    fn certain(&self) -> usize {
+        if self.known < Self::HEADER { Self::HEADER - self.known } else { self.left }
+    }
+}
+
+/// Reads no further than to the end of a record.
+struct OneRecord<'a, R> {
+    records: &'a mut Records,
+    socket: &'a mut R,
+}
+
+impl<R: Read> Read for OneRecord<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let room = buffer.len().min(self.records.certain());
+        let count = self.socket.read(&mut buffer[..room])?;
+        self.records.advance(&buffer[..count]);
+        Ok(count)
+    }
+}

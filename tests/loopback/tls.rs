@@ -1,0 +1,203 @@
+//! TLS between a fake client and the real binary, and what a fake server sees of it.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rustls::pki_types::CertificateDer;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+use crate::support::scene::{Scene, Session, Setup};
+use crate::support::wire::{Door, End, Wire};
+
+const NAME: &str = "ftp.example";
+
+/// A proxy at which TLS ends.
+struct Secure {
+    scene: Scene,
+    client: Arc<ClientConfig>,
+    _files: tempfile::TempDir,
+}
+
+impl Secure {
+    /// `more`: further keys of `tls.client`.
+    fn start(more: &str) -> Self {
+        let CertifiedKey { cert, signing_key } = generate_simple_self_signed([NAME.into()]).unwrap();
+        let files = tempfile::tempdir().unwrap();
+        let path = |name: &str| files.path().join(name).display().to_string();
+        std::fs::write(path("cert.pem"), cert.pem()).unwrap();
+        std::fs::write(path("key.pem"), signing_key.serialize_pem()).unwrap();
+        let (certificate, key) = (path("cert.pem"), path("key.pem"));
+        let more = format!(
+            "tls:\n  client: {{ mode: terminate, certificate: {certificate}, key: {key}, {more} }}\ntimeouts: {{ close: 1s }}"
+        );
+        let scene = Scene::start(Setup { more: more.leak(), ..Setup::default() });
+        Self { scene, client: trusting(cert.der().clone()), _files: files }
+    }
+
+    /// Within TLS from here on, as the client.
+    fn shake_hands(&self, wire: Wire) -> Tls {
+        let connection = ClientConnection::new(Arc::clone(&self.client), NAME.try_into().unwrap()).unwrap();
+        let mut stream = StreamOwned::new(connection, wire.into_stream());
+        while stream.conn.is_handshaking() {
+            stream.conn.complete_io(&mut stream.sock).unwrap();
+        }
+        Tls(BufReader::new(stream))
+    }
+}
+
+fn trusting(certificate: CertificateDer<'static>) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate).unwrap();
+    Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
+}
+
+/// A client's connection within TLS.
+struct Tls(BufReader<StreamOwned<ClientConnection, TcpStream>>);
+
+impl Tls {
+    fn send(&mut self, bytes: &str) {
+        let stream = self.0.get_mut();
+        stream.write_all(bytes.as_bytes()).unwrap();
+        stream.flush().unwrap();
+    }
+
+    #[track_caller]
+    fn line_starting(&mut self, start: &str) -> String {
+        let mut line = String::new();
+        self.0.read_line(&mut line).unwrap();
+        assert!(line.starts_with(start), "wanted {start}, got {line}");
+        line
+    }
+
+    /// FIN, and no close_notify before it.
+    fn cut(&self) {
+        self.0.get_ref().sock.shutdown(Shutdown::Write).unwrap();
+    }
+}
+
+/// The server's connection ends, and it has heard nothing but `heard`.
+#[track_caller]
+fn ends_without_a_word(server: &mut Wire) {
+    let (heard, _) = server.rest();
+    assert!(heard.is_empty(), "the server heard {:?}", heard.escape_ascii().to_string());
+}
+
+/// CVE-2011-0411: what somebody on the way has put behind AUTH is not taken for what the client says within TLS.
+#[test]
+fn sec_16_plain_text_behind_auth_in_one_segment_ends_the_session() {
+    let secure = Secure::start("");
+    let mut session = secure.scene.greeted(secure.scene.net.client());
+    session.client.send("AUTH TLS\r\nUSER mallory\r\n");
+    let (rest, _) = session.client.rest();
+    assert!(!rest.windows(3).any(|code| code == b"331"), "{:?}", rest.escape_ascii().to_string());
+    ends_without_a_word(&mut session.server);
+}
+
+/// The same, once the client has been told to begin.
+#[test]
+fn sec_16_plain_text_in_place_of_the_handshake_ends_the_session() {
+    let secure = Secure::start("");
+    let mut session = secure.scene.greeted(secure.scene.net.client());
+    session.client.send("AUTH TLS\r\n");
+    session.client.line_starting("234 ");
+    session.client.send("USER mallory\r\nPASS secret\r\n");
+    let (rest, _) = session.client.rest();
+    assert_eq!(rest.first(), Some(&21), "an alert, and nothing in clear: {:?}", rest.escape_ascii().to_string());
+    ends_without_a_word(&mut session.server);
+}
+
+#[test]
+fn sec_21_nothing_that_is_secret_reaches_the_server_before_required_tls() {
+    let secure = Secure::start("require: true");
+    let mut session = secure.scene.greeted(secure.scene.net.client());
+    for command in ["USER alice\r\n", "PASS opensesame\r\n", "PASV\r\n", "LIST\r\n"] {
+        session.client.send(command);
+        session.client.line_starting("530 ");
+    }
+    // The first word that the server hears.
+    session.exchange("HELP\r\n", "214 Help.\r\n");
+    let Session { client, mut server, .. } = session;
+    let mut client = authenticated(&secure, client);
+    client.send("USER alice\r\n");
+    server.expect("USER alice\r\n");
+}
+
+#[test]
+fn sec_21_an_implicit_port_says_nothing_in_clear() {
+    let secure = Secure::start("implicit: true");
+    let mut session = secure.scene.silent_session(secure.scene.net.client());
+    session.server.send("220 ready\r\n");
+    session.client.silence(Duration::from_millis(300));
+    session.client.send("USER alice\r\nPASS opensesame\r\n");
+    let (rest, _) = session.client.rest();
+    assert_eq!(rest.first(), Some(&21), "an alert, and nothing in clear: {:?}", rest.escape_ascii().to_string());
+    ends_without_a_word(&mut session.server);
+}
+
+/// AUTH; the client is within TLS from there on.
+#[track_caller]
+fn authenticated(secure: &Secure, mut client: Wire) -> Tls {
+    client.send("AUTH TLS\r\n");
+    client.line_starting("234 ");
+    secure.shake_hands(client)
+}
+
+/// An upload with PROT P: `end` ends it. What the server sees at the end, and the final reply to the server's 226.
+fn upload(secure: &Secure, end: impl FnOnce(Tls)) -> (End, String) {
+    let scene = &secure.scene;
+    let Session { client, mut server, log } = scene.greeted(scene.net.client());
+    let mut client = authenticated(secure, client);
+    for command in ["PBSZ 0\r\n", "PROT P\r\n"] {
+        client.send(command);
+        client.line_starting("200 ");
+    }
+    let door = Door::open(&log, "server data", scene.net.server().ip(), 0);
+    client.send("EPSV\r\n");
+    server.expect("EPSV\r\n");
+    server.send(format!("229 Entering Extended Passive Mode (|||{}|)\r\n", door.addr().port()));
+    let reply = client.line_starting("229 ");
+    let port = reply.split('|').nth(3).unwrap().parse().unwrap();
+    let to = SocketAddr::new(scene.net.proxy().ip(), port);
+    let data = Wire::connect(&log, "client data", scene.net.client(), to);
+    let mut server_data = door.accept();
+    client.send("STOR a\r\n");
+    server.expect("STOR a\r\n");
+    server.send("150 go on\r\n");
+    client.line_starting("150 ");
+    let mut data = secure.shake_hands(data);
+    data.send("half a file");
+    server_data.expect("half a file");
+    end(data);
+    let end = server_data.end();
+    if end == End::Fin {
+        server_data.finish();
+    }
+    server.send("226 Transfer complete.\r\n");
+    (end, client.line_starting(""))
+}
+
+#[test]
+fn rel_03_an_upload_without_close_notify_is_no_file() {
+    let secure = Secure::start("");
+    // Kept open: closing with unread bytes would be a reset, which is something else.
+    let mut kept = None;
+    let (end, reply) = upload(&secure, |data| kept.insert(data).cut());
+    assert_eq!((end, &reply[..4]), (End::Reset, "426 "));
+    drop(kept);
+    let (end, reply) = upload(&secure, |mut data| {
+        data.0.get_mut().conn.send_close_notify();
+        data.0.get_mut().flush().unwrap();
+    });
+    assert_eq!((end, &reply[..4]), (End::Fin, "226 "));
+}
+
+#[test]
+fn rel_03_an_upload_without_close_notify_is_one_where_the_operator_says_so() {
+    let secure = Secure::start("lenient: true");
+    let mut kept = None;
+    let (end, reply) = upload(&secure, |data| kept.insert(data).cut());
+    assert_eq!((end, &reply[..4]), (End::Fin, "226 "));
+}
