@@ -21,7 +21,7 @@ pub struct EncryptionError {
     /// The listener's name.
     listener: String,
     /// What is wrong, with a remedy.
-    source: LoadError,
+    source: Box<LoadError>,
 }
 
 /// TLS on the legs of one listener; `None` where it does not end at us.
@@ -39,7 +39,7 @@ impl Encryption {
 
     /// Reads the files that the configuration names.
     pub(super) fn load(listener: &Listener) -> Result<Self, EncryptionError> {
-        let failed = |source| EncryptionError { listener: listener.name.clone(), source };
+        let failed = |source| EncryptionError { listener: listener.name.clone(), source: Box::new(source) };
         let client = match &listener.tls.client {
             ClientTls::Terminate(terms) => Some(Arc::new(TlsServer::load(&listener.name, terms).map_err(failed)?)),
             ClientTls::Refuse | ClientTls::Passthrough { .. } => None,

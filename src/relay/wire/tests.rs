@@ -190,13 +190,38 @@ async fn sec_16_plain_text_in_place_of_a_handshake_is_refused() {
     wire.start_tls(ours, false);
     let Err(Some(Err(error))) = next(&mut wire).await else { panic!("taken for a handshake") };
     assert!(error.to_string().contains("corrupt message"), "{error}");
-    // It goes on, which must not reach rustls: that fails an assertion once it has failed.
-    socket.write_all(b"NOOP\r\nNOOP\r\nNOOP\r\n").unwrap();
     // The peer does not close, so this takes as long as it may.
     wire.finish(Duration::from_millis(100)).await;
     let mut alert = Vec::new();
     socket.read_to_end(&mut alert).unwrap();
     assert_eq!(alert.first(), Some(&21), "the content type of an alert");
+}
+
+/// vsftpd with implicit TLS does that when it ends. rustls would panic in debug builds if Cargo.toml did not turn off its
+/// assertions.
+#[tokio::test]
+async fn plain_text_behind_our_close_notify_is_a_failure_and_no_panic() {
+    let (mut wire, socket) = pair().await;
+    let (ours, theirs) = connections(false);
+    let peer = peer(theirs, socket, |mut peer| {
+        let mut rest = Vec::new();
+        // An error if there is no close_notify.
+        peer.read_to_end(&mut rest).unwrap();
+        peer.sock.write_all(b"500 OOPS: child died\r\n").unwrap();
+        rest
+    });
+    wire.start_tls(ours, false);
+    shaken_hands(&mut wire).await;
+    wire.shutdown();
+    wire.flush();
+    let received = loop {
+        match wire.read(&mut [0; 64]) {
+            Received::Nothing => wire.ready(true).await.unwrap(),
+            other => break other,
+        }
+    };
+    assert_eq!(received, Received::Reset);
+    assert!(peer.join().unwrap().is_empty());
 }
 
 #[tokio::test]

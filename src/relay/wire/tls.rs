@@ -35,8 +35,6 @@ pub(super) struct Tls {
     closed: bool,
     /// Plain text follows it.
     leaving: bool,
-    /// What came was not TLS as agreed. rustls must not be asked again.
-    failed: bool,
     records: Option<Records>,
 }
 
@@ -45,7 +43,7 @@ impl Tls {
     /// record that says so may be read as TLS.
     pub(super) fn new(connection: impl Into<Connection>, may_leave: bool) -> Self {
         let records = may_leave.then(Records::default);
-        Self { connection: connection.into(), told: false, closed: false, leaving: false, failed: false, records }
+        Self { connection: connection.into(), told: false, closed: false, leaving: false, records }
     }
 
     /// Whether the peer may not be sent anything yet.
@@ -103,9 +101,6 @@ impl Tls {
     /// # Errors
     /// The connection failed, or what came is not TLS as agreed; the alert that says so waits to be written.
     pub(super) fn read(&mut self, socket: &mut impl Read, buffer: &mut [u8]) -> io::Result<Plaintext> {
-        if self.failed {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
         loop {
             match self.connection.reader().read(buffer) {
                 Ok(0) if self.leaving => return Ok(Plaintext::Left),
@@ -124,10 +119,7 @@ impl Tls {
             match received {
                 Ok(0) if self.is_handshaking() => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(_) => {
-                    if let Err(error) = self.connection.process_new_packets() {
-                        self.failed = true;
-                        return Err(io::Error::other(error));
-                    }
+                    self.connection.process_new_packets().map_err(io::Error::other)?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Plaintext::Nothing),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
