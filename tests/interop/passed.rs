@@ -32,7 +32,7 @@ fn content() -> Vec<u8> {
 fn scene(more: &str) -> (Net, Server) {
     let net = Net::new(PROXY);
     let made = rcgen::generate_simple_self_signed([EIP.to_owned()]).unwrap();
-    let server = Server::start_with(
+    let server = Server::start_configured(
         &net,
         Kind::Vsftpd,
         &format!("{TLS}{more}"),

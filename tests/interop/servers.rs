@@ -97,11 +97,11 @@ pub struct Server {
 impl Server {
     /// Starts a server on port 21 of the server's machine.
     pub fn start(net: &Net, kind: Kind) -> Self {
-        Self::start_with(net, kind, "", &[])
+        Self::start_configured(net, kind, "", &[])
     }
 
     /// The same with further lines of its configuration, for a server that has such a file, and with files under `/srv`.
-    pub fn start_with(net: &Net, kind: Kind, more: &str, files: &[(&str, &str)]) -> Self {
+    pub fn start_configured(net: &Net, kind: Kind, more: &str, files: &[(&str, &str)]) -> Self {
         let dir = net.scratch().join("server");
         fs::create_dir_all(dir.join("root")).unwrap();
         fs::create_dir_all(dir.join("empty")).unwrap();
