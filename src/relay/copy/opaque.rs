@@ -4,7 +4,7 @@
 //! FIN, so there is nothing to be saved. TLS has an end mark of its own, `close_notify`, behind which a reset takes nothing
 //! back, and there are peers that end so: curl (7.88 with OpenSSL) closes after an upload without having read the
 //! server's TLS 1.3 tickets, which makes the kernel send a reset (RFC 1122 §4.2.2.13). A server that is reached directly
-//! still reads what had arrived, and answers 226; were the rest of it cut here, it would answer 426.
+//! still reads what had arrived, mostly all of it, and answers 226; were the rest cut here, it would mostly answer 426.
 
 use std::net::Shutdown;
 use std::pin::pin;
