@@ -207,7 +207,7 @@ async fn plain_text_behind_our_close_notify_is_a_failure_and_no_panic() {
         let mut rest = Vec::new();
         // An error if there is no close_notify.
         peer.read_to_end(&mut rest).unwrap();
-        peer.sock.write_all(b"500 OOPS: child died\r\n").unwrap();
+        peer.sock.write_all(b"500 oops: child died\r\n").unwrap();
         rest
     });
     wire.start_tls(ours, false);
