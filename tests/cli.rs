@@ -231,7 +231,8 @@ mod certificates {
                      server: { mode: explicit, verify: OWN.key } }";
         let (code, stdout, stderr) = check(&terminating(wrong, 2099));
         assert_eq!((code, stdout.as_str()), (Some(1), ""));
-        let lines: Vec<&str> = stderr.lines().collect();
+        // Before them, a machine with few descriptors may have been warned of.
+        let lines: Vec<&str> = stderr.lines().filter(|line| line.starts_with("listener ")).collect();
         assert_eq!(lines.len(), 3, "{stderr}");
         assert!(lines[0].starts_with("listener `ftp`: tls.client.key: ") && lines[0].contains("has no private key"));
         assert!(lines[1].starts_with("listener `ftp`: tls.client.certificates[0].certificate: cannot read "));
