@@ -20,7 +20,7 @@ pub fn check(data: &[u8]) {
     let (mut whole, mut cut) = (script.shell(), script.shell());
     run_cut(&mut whole, &mut cut, &script.steps, script.piece);
     whole.finish();
-    if script.piece % 2 == 0 {
+    if script.piece.is_multiple_of(2) {
         cut.finish_without_server();
     } else {
         cut.finish_without_client();
