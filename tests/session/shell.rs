@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use ftp_alg::addr::{Leg, PerLeg};
+use ftp_alg::ftp::command::{Command, CommandLine};
 use ftp_alg::nat::DataMode;
 use ftp_alg::session::{Action, ChannelId, ChannelReport, End, Event, Lack, Reason, Session, TransferRecord};
 
@@ -265,7 +267,7 @@ impl Shell {
                 assert!(!self.shut[leg], "a write after FIN: {data:?}");
                 assert!(leg == Leg::Client || (self.connected && !self.eof.server), "nobody to write to");
                 self.check_line(leg, &data);
-                if leg == Leg::Server && (data.starts_with(b"USER") || data.starts_with(b"PASS")) {
+                if leg == Leg::Server && is_login(&data) {
                     self.logins = self.logins.checked_sub(1).expect("a login that was not permitted");
                 }
                 self.sent[leg].extend_from_slice(&data);
@@ -410,6 +412,8 @@ pub(crate) fn run_cut(whole: &mut Shell, cut: &mut Shell, steps: &[Step], size: 
                 if !cut.session.wants_bytes(*leg) {
                     continue;
                 }
+                // The shell carries out what it is asked for behind each read; how the bytes are cut must not decide when.
+                let answer = std::mem::replace(&mut cut.answer, Answer::Later);
                 for (index, piece) in data.0.chunks(size).enumerate() {
                     // Past the bound a shell would read the rest later; here it is all one read.
                     if index == 0 || cut.session.wants_bytes(*leg) {
@@ -419,6 +423,8 @@ pub(crate) fn run_cut(whole: &mut Shell, cut: &mut Shell, steps: &[Step], size: 
                         cut.drain();
                     }
                 }
+                cut.answer = answer;
+                cut.drain();
             }
             other => cut.run(std::slice::from_ref(other)),
         }
@@ -440,4 +446,9 @@ const OURS: [&str; 2] = ["203,0,113,10,", "172,16,0,10,"];
 
 fn contains(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|window| window == part)
+}
+
+fn is_login(command: &[u8]) -> bool {
+    CommandLine::new(Bytes::copy_from_slice(command))
+        .is_ok_and(|line| matches!(line.parse(), Ok(Command::User(_) | Command::Pass | Command::Acct)))
 }
