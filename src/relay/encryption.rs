@@ -92,7 +92,8 @@ pub(super) async fn towards_client(
 ) -> io::Result<End> {
     let Some(keys) = keys else { return Ok(End::plain(stream)) };
     let acceptor = TlsAcceptor::from(Arc::clone(keys.data_config()));
-    let stream = within(limit, acceptor.accept(Socket::new(stream))).await?;
+    let stream = within(limit, acceptor.accept(Socket::handshaking(stream))).await?;
+    stream.get_ref().0.shaken();
     if !keys.accepts(stream.get_ref().1) {
         return Err(io::Error::other("it does not resume the TLS session of the control connection (require_reuse)"));
     }

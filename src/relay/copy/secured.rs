@@ -29,26 +29,51 @@ const BUFFER: usize = 64 * 1024;
 
 /// A data connection that can be watched and closed apart from the TLS within it.
 #[derive(Debug, Clone)]
-pub struct Socket(Arc<TcpStream>);
+pub struct Socket {
+    stream: Arc<TcpStream>,
+    /// A handshake as the server is under way: see [`handshaking`](Self::handshaking).
+    is_handshaking: Arc<AtomicBool>,
+}
 
 impl Socket {
     /// Takes a connection over.
     #[must_use]
     pub fn new(stream: TcpStream) -> Self {
-        Self(Arc::new(stream))
+        Self { stream: Arc::new(stream), is_handshaking: Arc::default() }
+    }
+
+    /// Takes a connection over for a handshake as the server, which ends with [`shaken`](Self::shaken). Until then a reset
+    /// is no more than an end: the last that a handshake of TLS 1.3 writes is a ticket, and a client that uploads an empty
+    /// file has said all and closed by then (curl). If the handshake or what follows it is not whole, its missing end
+    /// says so. OpenSSL's servers forgive the same.
+    #[must_use]
+    pub fn handshaking(stream: TcpStream) -> Self {
+        Self { stream: Arc::new(stream), is_handshaking: Arc::new(AtomicBool::new(true)) }
+    }
+
+    /// The handshake is done.
+    pub fn shaken(&self) {
+        self.is_handshaking.store(false, Relaxed);
+    }
+
+    fn is_forgiven(&self, error: &io::Error) -> bool {
+        matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+            && self.is_handshaking.load(Relaxed)
     }
 }
 
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
-            ready!(self.0.poll_read_ready(cx))?;
-            match self.0.try_read(buf.initialize_unfilled()) {
+            ready!(self.stream.poll_read_ready(cx))?;
+            match self.stream.try_read(buf.initialize_unfilled()) {
                 Ok(count) => {
                     buf.advance(count);
                     return Poll::Ready(Ok(()));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // An end.
+                Err(error) if self.is_forgiven(&error) => return Poll::Ready(Ok(())),
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
@@ -57,7 +82,7 @@ impl AsyncRead for Socket {
 
 impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_write_with(cx, |stream| stream.try_write(buf))
+        self.poll_write_with(cx, buf.len(), |stream| stream.try_write(buf))
     }
 
     fn poll_write_vectored(
@@ -65,7 +90,8 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.poll_write_with(cx, |stream| stream.try_write_vectored(bufs))
+        let length = bufs.iter().map(|buf| buf.len()).sum();
+        self.poll_write_with(cx, length, |stream| stream.try_write_vectored(bufs))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -77,7 +103,7 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(socket2::SockRef::from(&*self.0).shutdown(std::net::Shutdown::Write))
+        Poll::Ready(socket2::SockRef::from(&*self.stream).shutdown(std::net::Shutdown::Write))
     }
 }
 
@@ -85,12 +111,14 @@ impl Socket {
     fn poll_write_with(
         &self,
         cx: &mut Context<'_>,
+        length: usize,
         write: impl Fn(&TcpStream) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         loop {
-            ready!(self.0.poll_write_ready(cx))?;
-            match write(&self.0) {
+            ready!(self.stream.poll_write_ready(cx))?;
+            match write(&self.stream) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if self.is_forgiven(&error) => return Poll::Ready(Ok(length)),
                 outcome => return Poll::Ready(outcome),
             }
         }
@@ -144,7 +172,7 @@ async fn run(
     progress: impl FnMut(Flushed),
 ) -> Result<(), CopyEnd> {
     for (leg, end) in [(Leg::Client, &client), (Leg::Server, &server)] {
-        end.socket.0.set_zero_linger().map_err(|_| CopyEnd::Reset(leg))?;
+        end.socket.stream.set_zero_linger().map_err(|_| CopyEnd::Reset(leg))?;
     }
     let activity = Activity::new();
     let progress = Mutex::new(progress);
@@ -173,8 +201,8 @@ async fn run(
         () = activity.idle_for(idle) => Err(CopyEnd::Idle),
     };
     settle(outcome, moved, &done)?;
-    socket::end_well(&client_socket.0).map_err(|_| CopyEnd::Reset(Leg::Client))?;
-    socket::end_well(&server_socket.0).map_err(|_| CopyEnd::Reset(Leg::Server))
+    socket::end_well(&client_socket.stream).map_err(|_| CopyEnd::Reset(Leg::Client))?;
+    socket::end_well(&server_socket.stream).map_err(|_| CopyEnd::Reset(Leg::Server))
 }
 
 /// Sees a connection fail of which nothing more is to be read. While there is, its own direction finds out: what lies
@@ -183,8 +211,8 @@ async fn failure(client: &Socket, server: &Socket, done: &PerLeg<AtomicBool>) ->
     let mut watched = PerLeg { client: true, server: true };
     loop {
         let leg = tokio::select! {
-            _ = client.0.ready(Interest::ERROR), if watched.client => Leg::Client,
-            _ = server.0.ready(Interest::ERROR), if watched.server => Leg::Server,
+            _ = client.stream.ready(Interest::ERROR), if watched.client => Leg::Client,
+            _ = server.stream.ready(Interest::ERROR), if watched.server => Leg::Server,
             else => std::future::pending().await,
         };
         if done[leg.other()].load(Relaxed) {

@@ -146,7 +146,7 @@ async fn rel_03_a_download_without_close_notify_is_cut_unless_lenient() {
 #[tokio::test]
 async fn rel_01_a_reset_is_passed_on() {
     let Peers { client, mut server, copy } = Peers::new(false, true, SOON).await;
-    client.get_ref().0.0.set_zero_linger().unwrap();
+    client.get_ref().0.stream.set_zero_linger().unwrap();
     drop(client);
     assert_eq!(read_all(&mut server).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
     assert_eq!(soon("the copy's end", copy).await.unwrap().0, CopyEnd::Reset(Leg::Client));
@@ -161,7 +161,7 @@ async fn rel_01_a_reset_amid_an_upload_is_passed_on_once_the_server_reads() {
         }
     });
     blocked.await.unwrap_err();
-    client.get_ref().0.0.set_zero_linger().unwrap();
+    client.get_ref().0.stream.set_zero_linger().unwrap();
     drop(client);
     assert_eq!(read_all(&mut server).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
     assert_eq!(soon("the copy's end", copy).await.unwrap().0, CopyEnd::Reset(Leg::Client));
@@ -177,7 +177,7 @@ async fn rel_04_a_reset_behind_close_notify_takes_nothing_back() {
         client.write_all(upload).await.unwrap();
         client.get_mut().1.send_close_notify();
         client.flush().await.unwrap();
-        client.get_ref().0.0.set_zero_linger().unwrap();
+        client.get_ref().0.stream.set_zero_linger().unwrap();
         drop(client);
         assert!(read_all(&mut server).await.unwrap() == upload);
         server.shutdown().await.unwrap();
@@ -192,4 +192,31 @@ async fn rel_19_silence_resets_both() {
     for end in [read_all(&mut client).await, read_all(&mut server).await] {
         assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
     }
+}
+
+/// As curl uploads an empty file over TLS 1.3: it is gone before the ticket that ends our handshake has been written.
+#[tokio::test]
+async fn rel_04_a_client_that_is_gone_by_the_end_of_the_handshake_has_said_all() {
+    let (client, our_client) = connected().await;
+    // A reset takes back what Nagle's algorithm still holds.
+    client.set_nodelay(true).unwrap();
+    let (connector, acceptor) = configs();
+    let name = ServerName::try_from("ftp.example").unwrap();
+    let mut ours = Box::pin(acceptor.accept(Socket::handshaking(our_client)));
+    let theirs = async {
+        let mut client = connector.connect(name, Socket::new(client)).await.unwrap();
+        client.get_mut().1.send_close_notify();
+        client.flush().await.unwrap();
+        client.get_ref().0.stream.set_zero_linger().unwrap();
+    };
+    // Ours does not go on before the client is gone.
+    tokio::select! {
+        biased;
+        () = theirs => {}
+        _ = &mut ours => panic!("without the client's last flight"),
+    }
+    let mut ours = soon("the handshake", ours).await.unwrap();
+    ours.get_ref().0.shaken();
+    assert_eq!(soon("close_notify", ours.read(&mut [0; 1])).await.unwrap(), 0);
+    assert!(ours.write_all(b"x").await.is_err() || ours.flush().await.is_err(), "forgiven for good");
 }
