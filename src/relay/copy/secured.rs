@@ -15,7 +15,7 @@ use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf, ReadHalf, WriteHalf, split};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf, split};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 use tokio_util::either::Either;
@@ -194,32 +194,16 @@ async fn run(
     let both = async {
         tokio::try_join!(up.run(from_client, to_server, &progress), down.run(from_server, to_client, &progress))
     };
+    // No watch for failed connections: the peer of a failed one is read to its end all the same. The server's tickets, which
+    // the next data connection needs, come behind an upload, when curl has already reset its own.
     let outcome = tokio::select! {
         biased;
         done = both => done.map(|_| ()).map_err(CopyEnd::Reset),
-        leg = failure(&client_socket, &server_socket, &done) => Err(CopyEnd::Reset(leg)),
         () = activity.idle_for(idle) => Err(CopyEnd::Idle),
     };
     settle(outcome, moved, &done)?;
     socket::end_well(&client_socket.stream).map_err(|_| CopyEnd::Reset(Leg::Client))?;
     socket::end_well(&server_socket.stream).map_err(|_| CopyEnd::Reset(Leg::Server))
-}
-
-/// Sees a connection fail of which nothing more is to be read. While there is, its own direction finds out: what lies
-/// before the reset may be all.
-async fn failure(client: &Socket, server: &Socket, done: &PerLeg<AtomicBool>) -> Leg {
-    let mut watched = PerLeg { client: true, server: true };
-    loop {
-        let leg = tokio::select! {
-            _ = client.stream.ready(Interest::ERROR), if watched.client => Leg::Client,
-            _ = server.stream.ready(Interest::ERROR), if watched.server => Leg::Server,
-            else => std::future::pending().await,
-        };
-        if done[leg.other()].load(Relaxed) {
-            return leg;
-        }
-        watched[leg] = false;
-    }
 }
 
 /// One direction.

@@ -180,6 +180,9 @@ async fn rel_04_a_reset_behind_close_notify_takes_nothing_back() {
         client.get_ref().0.stream.set_zero_linger().unwrap();
         drop(client);
         assert!(read_all(&mut server).await.unwrap() == upload);
+        // Its tickets are still to come.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(!copy.is_finished(), "the server was not read to its end");
         server.shutdown().await.unwrap();
         assert_eq!(soon("the copy's end", copy).await.unwrap(), (CopyEnd::Complete, 40_000, 0));
     }
