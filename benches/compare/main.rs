@@ -136,7 +136,7 @@ fn raise_descriptor_limit() {
 /// As many sessions as wanted, or as ftp-alg has descriptors for: two each, with some left for its ports, and for the
 /// load beside them.
 fn that_fit(sessions: usize) -> Result<usize> {
-    const REST: u64 = 600;
+    const REST: u64 = 2_000;
     let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
     let most = usize::try_from(soft.saturating_sub(REST) / 2)?;
     if most < sessions {

@@ -8,6 +8,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use nix::sys::resource::{Resource, getrlimit};
 
 use crate::net::{Host, MIDDLEBOX, Net, SERVER};
 
@@ -101,10 +102,15 @@ impl Program {
     pub(crate) fn start(net: &Net, log_level: &str, listeners: &[(u16, u16)]) -> Result<Self> {
         let mut yaml = String::from("listeners:\n");
         let mut first = 20_000;
+        // All the load comes from a few addresses, and may take what there are descriptors for.
+        let ports: u64 = listeners.iter().map(|(_, ports)| u64::from(*ports)).sum();
+        let (files, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        let sessions = files.min(65_536).saturating_sub(700 + ports) / 2 / u64::try_from(listeners.len())?;
         for (port, ports) in listeners {
             yaml += &format!(
                 "  - name: ports-{ports}\n    bind: [\"{MIDDLEBOX}:{port}\"]\n    upstream: \"{SERVER}:21\"\n    client:\n      \
-                 address_map: [{{ peers: any, announce: {MIDDLEBOX} }}]\n      data_ports: {first}-{}\n",
+                 address_map: [{{ peers: any, announce: {MIDDLEBOX} }}]\n      data_ports: {first}-{}\n    limits: {{ \
+                 sessions: {sessions}, sessions_per_address: {sessions} }}\n",
                 first + ports - 1
             );
             first += ports;
