@@ -111,10 +111,7 @@ async fn run(
     moved: &Moved,
     progress: impl FnMut(Flushed),
 ) -> Result<(), CopyEnd> {
-    // Done where the connections were made, too; repeated here because the promise of this module rests on it.
-    for (leg, stream) in [(Leg::Client, client), (Leg::Server, server)] {
-        stream.set_zero_linger().map_err(|_| CopyEnd::Reset(leg))?;
-    }
+    cut_unless_ended(client, server)?;
     let activity = Activity::new();
     let progress = Mutex::new(progress);
     let done = PerLeg { client: AtomicBool::new(false), server: AtomicBool::new(false) };
@@ -132,15 +129,27 @@ async fn run(
     let up = direction(client, server, Leg::Server, &moved.up);
     let down = direction(server, client, Leg::Client, &moved.down);
     let both = async { tokio::try_join!(up.run(&progress), down.run(&progress)) };
+    let has_more = |leg: Leg, failed: &TcpStream| !done[leg.other()].load(Relaxed) && had_finished(failed);
     let outcome = tokio::select! {
         // In this order: bytes that arrived before a reset are passed on and counted. An error is reported once
         // per socket, after which it reads as an end of file; so the first one ends everything.
         biased;
         done = both => done.map(|_| ()).map_err(CopyEnd::Reset),
-        leg = failure(client, server, &done) => Err(CopyEnd::Reset(leg)),
+        leg = failure(client, server, has_more) => Err(CopyEnd::Reset(leg)),
         () = activity.idle_for(idle) => Err(CopyEnd::Idle),
     };
     settle(outcome, moved, &done)?;
+    end_both_well(client, server)
+}
+
+/// Makes every way out but [`end_both_well`] a reset. Done where the connections were made, too; repeated here because the
+/// promise of this module rests on it.
+fn cut_unless_ended(client: &TcpStream, server: &TcpStream) -> Result<(), CopyEnd> {
+    client.set_zero_linger().map_err(|_| CopyEnd::Reset(Leg::Client))?;
+    server.set_zero_linger().map_err(|_| CopyEnd::Reset(Leg::Server))
+}
+
+fn end_both_well(client: &TcpStream, server: &TcpStream) -> Result<(), CopyEnd> {
     socket::end_well(client).map_err(|_| CopyEnd::Reset(Leg::Client))?;
     socket::end_well(server).map_err(|_| CopyEnd::Reset(Leg::Server))
 }
@@ -159,7 +168,8 @@ fn settle(outcome: Result<(), CopyEnd>, moved: &Moved, done: &PerLeg<AtomicBool>
 }
 
 /// Sees a connection fail of which nobody reads at the moment: its direction is done, or blocked by the other leg.
-async fn failure(client: &TcpStream, server: &TcpStream, done: &PerLeg<AtomicBool>) -> Leg {
+/// `has_more`: whether something is still to be read from one that has failed; it ends when that has been read.
+async fn failure(client: &TcpStream, server: &TcpStream, mut has_more: impl FnMut(Leg, &TcpStream) -> bool) -> Leg {
     let mut watched = PerLeg { client: true, server: true };
     loop {
         // Either way `ready` ends, the connection is of no more use.
@@ -168,11 +178,9 @@ async fn failure(client: &TcpStream, server: &TcpStream, done: &PerLeg<AtomicBoo
             _ = server.ready(Interest::ERROR), if watched.server => (Leg::Server, server),
             else => std::future::pending().await,
         };
-        let has_more = !done[leg.other()].load(Relaxed) && had_finished(stream);
-        if !has_more {
+        if !has_more(leg, stream) {
             return leg;
         }
-        // It ends when that has been read.
         watched[leg] = false;
     }
 }

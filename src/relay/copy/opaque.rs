@@ -14,10 +14,11 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::SockRef;
-use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-use super::{Activity, Copied, CopyEnd, Direction, Moved, had_finished, settle};
+use super::{
+    Activity, Copied, CopyEnd, Direction, Moved, cut_unless_ended, end_both_well, failure, had_finished, settle,
+};
 use crate::addr::{Leg, PerLeg};
 use crate::relay::socket;
 use crate::relay::splice::Pipes;
@@ -53,9 +54,7 @@ async fn run(
     moved: &Moved,
     done: &PerLeg<AtomicBool>,
 ) -> Result<(), CopyEnd> {
-    for (leg, stream) in [(Leg::Client, client), (Leg::Server, server)] {
-        stream.set_zero_linger().map_err(|_| CopyEnd::Reset(leg))?;
-    }
+    cut_unless_ended(client, server)?;
     let activity = Activity::new();
     let failed = PerLeg { client: AtomicBool::new(false), server: AtomicBool::new(false) };
     let direction = |from, to, to_leg: Leg, moved| Direction {
@@ -71,15 +70,19 @@ async fn run(
     };
     let up = direction(client, server, Leg::Server, &moved.up);
     let down = direction(server, client, Leg::Client, &moved.down);
+    let has_more = |leg: Leg, stream: &TcpStream| {
+        // Asking takes the error: without this the end of what is left would pass for FIN.
+        failed[leg].fetch_or(!had_finished(stream), Relaxed);
+        !done[leg.other()].load(Relaxed)
+    };
     let outcome = tokio::select! {
         biased;
         ended = both(one_way(&up, &failed), one_way(&down, &failed)) => ended.map_err(CopyEnd::Reset),
-        leg = failure(client, server, done, &failed) => Err(CopyEnd::Reset(leg)),
+        leg = failure(client, server, has_more) => Err(CopyEnd::Reset(leg)),
         () = activity.idle_for(idle) => Err(CopyEnd::Idle),
     };
     settle(outcome, moved, done)?;
-    socket::end_well(client).map_err(|_| CopyEnd::Reset(Leg::Client))?;
-    socket::end_well(server).map_err(|_| CopyEnd::Reset(Leg::Server))
+    end_both_well(client, server)
 }
 
 /// Runs one direction. A leg that cannot be written to has failed, and must not seem to have ended well when it has been
@@ -114,31 +117,6 @@ async fn both(
             Err(Leg::Server) => ended,
             Ok(()) | Err(Leg::Client) => up.await.and(ended),
         },
-    }
-}
-
-/// Notes a connection that has failed while nobody read from it; its direction ends when the rest has been read. Returns
-/// if there is no such rest.
-async fn failure(
-    client: &TcpStream,
-    server: &TcpStream,
-    done: &PerLeg<AtomicBool>,
-    failed: &PerLeg<AtomicBool>,
-) -> Leg {
-    let mut watched = PerLeg { client: true, server: true };
-    loop {
-        let (leg, stream) = tokio::select! {
-            _ = client.ready(Interest::ERROR), if watched.client => (Leg::Client, client),
-            _ = server.ready(Interest::ERROR), if watched.server => (Leg::Server, server),
-            else => std::future::pending().await,
-        };
-        let had_finished = had_finished(stream);
-        if done[leg.other()].load(Relaxed) {
-            return leg;
-        }
-        // Asking has taken the error: without this the end of what is left would pass for FIN.
-        failed[leg].fetch_or(!had_finished, Relaxed);
-        watched[leg] = false;
     }
 }
 

@@ -20,9 +20,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 use tokio_util::either::Either;
 
-use super::{Activity, CopyEnd, Flushed, Moved, settle};
+use super::{Activity, CopyEnd, Flushed, Moved, cut_unless_ended, end_both_well, settle};
 use crate::addr::{Leg, PerLeg};
-use crate::relay::socket;
 
 /// Four records (RFC 8446 §5.1), which is what rustls encrypts at once. Measured: BENCHMARKS.md.
 const BUFFER: usize = 64 * 1024;
@@ -171,9 +170,7 @@ async fn run(
     moved: &Moved,
     progress: impl FnMut(Flushed),
 ) -> Result<(), CopyEnd> {
-    for (leg, end) in [(Leg::Client, &client), (Leg::Server, &server)] {
-        end.socket.stream.set_zero_linger().map_err(|_| CopyEnd::Reset(leg))?;
-    }
+    cut_unless_ended(&client.socket.stream, &server.socket.stream)?;
     let activity = Activity::new();
     let progress = Mutex::new(progress);
     let (client_socket, server_socket) = (client.socket.clone(), server.socket.clone());
@@ -202,8 +199,7 @@ async fn run(
         () = activity.idle_for(idle) => Err(CopyEnd::Idle),
     };
     settle(outcome, moved, &done)?;
-    socket::end_well(&client_socket.stream).map_err(|_| CopyEnd::Reset(Leg::Client))?;
-    socket::end_well(&server_socket.stream).map_err(|_| CopyEnd::Reset(Leg::Server))
+    end_both_well(&client_socket.stream, &server_socket.stream)
 }
 
 /// One direction.
