@@ -149,15 +149,18 @@ impl Channel {
         let (client, server) = self.connect(orders).await?;
         let keys = self.begun(orders).await?;
         let (id, events) = (self.id, self.events.clone());
-        let flushed = |leg| tell(&events, id, What::Flushed(leg));
+        let flushed = |Flushed(leg)| tell(&events, id, What::Flushed(leg));
+        let (moved, idle) = (Moved::default(), self.shared.config.timeouts.data_idle);
         if keys.are_none() {
-            return Ok(copy(client, server, &self.shared, flushed, orders).await);
+            let pipes = &self.shared.process.pipes;
+            let copying = async { copy_counted(client, server, pipes, idle, &moved, flushed).await.end };
+            return Ok(unless_closed(copying, &moved, orders).await);
         }
         let (client, server) = tokio::select! {
             ends = shake_hands(client, server, &keys, &self.shared) => ends.map_err(|(leg, error)| self.no_tls(leg, &error))?,
             () = closed(orders) => return Err(End::Closed),
         };
-        Ok(copy_encrypted(client, server, &self.shared, flushed, orders).await)
+        Ok(unless_closed(copy_secured(client, server, idle, &moved, flushed), &moved, orders).await)
     }
 
     fn tell(&self, what: What) {
@@ -349,37 +352,14 @@ async fn shake_hands(
     tokio::try_join!(client, server)
 }
 
-/// Copies until both ends are done, or the session lets go of the channel.
-async fn copy(
-    client: TcpStream,
-    server: TcpStream,
-    shared: &Shared,
-    mut flushed: impl FnMut(Leg),
+/// Copies to the end, or until the session lets go of the channel.
+async fn unless_closed(
+    copying: impl Future<Output = CopyEnd>,
+    moved: &Moved,
     orders: &mut UnboundedReceiver<Order>,
 ) -> ChannelReport {
-    let moved = Moved::default();
-    let idle = shared.config.timeouts.data_idle;
-    let copied = tokio::select! {
-        copied = copy_counted(client, server, &shared.process.pipes, idle, &moved, |Flushed(leg)| flushed(leg)) => copied,
-        () = closed(orders) => {
-            return ChannelReport { end: End::Closed, up: moved.up(), down: moved.down() };
-        }
-    };
-    ChannelReport { end: end_of(copied.end), up: copied.up, down: copied.down }
-}
-
-/// The same where at least one end is TLS.
-async fn copy_encrypted(
-    client: secured::End,
-    server: secured::End,
-    shared: &Shared,
-    mut flushed: impl FnMut(Leg),
-    orders: &mut UnboundedReceiver<Order>,
-) -> ChannelReport {
-    let moved = Moved::default();
-    let idle = shared.config.timeouts.data_idle;
     let end = tokio::select! {
-        end = copy_secured(client, server, idle, &moved, |Flushed(leg)| flushed(leg)) => end_of(end),
+        end = copying => end_of(end),
         () = closed(orders) => End::Closed,
     };
     ChannelReport { end, up: moved.up(), down: moved.down() }
