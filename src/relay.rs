@@ -98,6 +98,20 @@ impl Shared {
     }
 }
 
+#[cfg(test)]
+impl Shared {
+    /// Of a listener without data ports of its own.
+    fn for_tests() -> Arc<Self> {
+        let yaml = "listeners: [{ bind: \"127.0.0.1:2121\", upstream: \"127.0.0.2:21\", client: { address_map: \
+                    [{ peers: any, announce: local }], data_ports: 20000 } }]";
+        let config = Arc::new(Config::parse(yaml, "test.yaml").expect("a valid configuration"));
+        let registry = PortRegistry::bind(&[]).expect("nothing to bind");
+        let pool = || registry.pool(&[], &DataPorts::Any);
+        let ports = PerLeg { client: pool(), server: pool() };
+        Self::new(&config.listeners[0], &config, ports, 1, Process::default()).expect("no files to read")
+    }
+}
+
 /// Why the proxy cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {

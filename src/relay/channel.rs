@@ -392,20 +392,11 @@ async fn closed(orders: &mut UnboundedReceiver<Order>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, DataPorts};
     use crate::relay::control::Endpoint;
-    use crate::relay::ports::PortRegistry;
 
     #[tokio::test]
     async fn rel_28_a_session_hears_of_the_end_of_a_task_that_never_came_to_it() {
-        let yaml = "listeners: [{ bind: \"127.0.0.1:2121\", upstream: \"127.0.0.2:21\", client: { address_map: \
-                    [{ peers: any, announce: local }], data_ports: 20000 } }]";
-        let config = Arc::new(Config::parse(yaml, "test.yaml").unwrap());
-        let registry = PortRegistry::bind(&[]).unwrap();
-        let pool = || registry.pool(&[], &DataPorts::Any);
-        let ports = PerLeg { client: pool(), server: pool() };
-        let process = crate::relay::Process::default();
-        let shared = Shared::new(&config.listeners[0], &config, ports, 1, process).unwrap();
+        let shared = Shared::for_tests();
         let at = Endpoint { peer: "127.0.0.1:1".parse().unwrap(), local: "127.0.0.1:2".parse().unwrap() };
         let (events, mut mailbox) = unbounded_channel();
         let (channel, _orders, inbox) = new(ChannelId(7), Endpoints { client: at, server: at }, &shared, events);

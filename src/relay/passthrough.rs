@@ -98,21 +98,11 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
-    use crate::addr::PerLeg;
-    use crate::config::DataPorts;
-    use crate::relay::Process;
-    use crate::relay::ports::PortRegistry;
 
     /// Routing would pick 127.0.0.1.
     #[tokio::test]
     async fn sec_15_the_server_sees_the_address_of_the_control_connection() {
-        let yaml = "listeners: [{ bind: \"127.0.0.1:2121\", upstream: \"127.0.0.2:21\", client: { address_map: \
-                    [{ peers: any, announce: local }], data_ports: 20000 } }]";
-        let config = Arc::new(Config::parse(yaml, "test.yaml").unwrap());
-        let registry = PortRegistry::bind(&[]).unwrap();
-        let pool = || registry.pool(&[], &DataPorts::Any);
-        let ports = PerLeg { client: pool(), server: pool() };
-        let shared = Shared::new(&config.listeners[0], &config, ports, 1, Process::default()).unwrap();
+        let shared = Shared::for_tests();
         let (server, listener) = (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
         let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (accepted, _) = listener.accept().unwrap();
