@@ -39,3 +39,18 @@ fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(ring::default_provider()));
     Arc::clone(&PROVIDER)
 }
+
+/// A client and a server that trust each other, for `ftp.example`.
+#[cfg(test)]
+pub(super) fn self_signed() -> (Arc<rustls::ClientConfig>, Arc<rustls::ServerConfig>) {
+    use rustls::pki_types::PrivateKeyDer;
+
+    let made = rcgen::generate_simple_self_signed(["ftp.example".into()]).expect("a name");
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(made.cert.der().clone()).expect("a certificate");
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
+    let client = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let server = rustls::ServerConfig::builder().with_no_client_auth();
+    let server = server.with_single_cert(vec![made.cert.der().clone()], key).expect("the certificate's key");
+    (Arc::new(client), Arc::new(server))
+}

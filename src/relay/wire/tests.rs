@@ -3,16 +3,15 @@
 use std::future::poll_fn;
 use std::net::TcpStream;
 use std::pin::pin;
-use std::sync::Arc;
 use std::task::Poll;
 use std::thread::JoinHandle;
 
-use rcgen::{CertifiedKey, generate_simple_self_signed};
-use rustls::pki_types::{PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, Connection, RootCertStore, ServerConfig, ServerConnection};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, Connection, ServerConnection};
 
 use super::*;
 use crate::relay::socket::connect_control;
+use crate::relay::tls::self_signed;
 
 /// A wire of ours, and its peer, which takes little before it reads.
 async fn pair() -> (Wire, std::net::TcpStream) {
@@ -58,14 +57,9 @@ async fn rel_11_a_flood_does_not_keep_a_timeout_from_being_seen() {
 
 /// Both sides of a handshake: ours and the peer's.
 fn connections(we_are_server: bool) -> (Connection, Connection) {
-    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["ftp.example".into()]).unwrap();
-    let mut roots = RootCertStore::empty();
-    roots.add(cert.der().clone()).unwrap();
-    let key = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
-    let client = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-    let server = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![cert.der().clone()], key);
-    let client = ClientConnection::new(Arc::new(client), ServerName::try_from("ftp.example").unwrap()).unwrap();
-    let server = ServerConnection::new(Arc::new(server.unwrap())).unwrap();
+    let (client, server) = self_signed();
+    let client = ClientConnection::new(client, ServerName::try_from("ftp.example").unwrap()).unwrap();
+    let server = ServerConnection::new(server).unwrap();
     if we_are_server { (server.into(), client.into()) } else { (client.into(), server.into()) }
 }
 

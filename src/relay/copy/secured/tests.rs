@@ -1,13 +1,12 @@
 //! Copies with TLS on one end or both, between real sockets.
 
-use rcgen::{CertifiedKey, generate_simple_self_signed};
-use rustls::pki_types::{PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::pki_types::ServerName;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::*;
+use crate::relay::tls::self_signed;
 
 const SOON: Duration = Duration::from_secs(20);
 const SIZE: usize = 3_000_000;
@@ -23,13 +22,8 @@ async fn connected() -> (TcpStream, TcpStream) {
 }
 
 fn configs() -> (TlsConnector, TlsAcceptor) {
-    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["ftp.example".into()]).unwrap();
-    let mut roots = RootCertStore::empty();
-    roots.add(cert.der().clone()).unwrap();
-    let key = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
-    let client = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-    let server = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![cert.der().clone()], key);
-    (Arc::new(client).into(), Arc::new(server.unwrap()).into())
+    let (client, server) = self_signed();
+    (client.into(), server.into())
 }
 
 /// What the peers of a copy hold: the client speaks TLS, the server speaks TLS or not.
