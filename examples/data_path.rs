@@ -121,7 +121,9 @@ fn accept(before: &[&str], after: &[&str]) -> anyhow::Result<(tokio::net::TcpStr
         .spawn()?;
     let (stream, _) = listener.accept()?;
     stream.set_nonblocking(true)?;
-    Ok((tokio::net::TcpStream::from_std(stream)?, child))
+    let stream = tokio::net::TcpStream::from_std(stream)?;
+    stream.set_zero_linger()?;
+    Ok((stream, child))
 }
 
 /// CPU time of this process so far, user's and system's.
