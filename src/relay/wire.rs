@@ -81,6 +81,8 @@ pub(super) struct Wire {
     outgoing: Outgoing,
     /// A write has failed, or the socket has an error.
     broken: bool,
+    /// The peer has sent FIN, and everything before it has been read.
+    ended: bool,
     batching: Batching,
     security: Security,
     /// A handshake has failed, which nobody has been told yet.
@@ -97,6 +99,7 @@ impl Wire {
             queued: 0,
             outgoing: Outgoing::Open,
             broken: false,
+            ended: false,
             batching,
             security: Security::Plain,
             failed: None,
@@ -327,7 +330,10 @@ impl Wire {
     fn read_plain(&mut self, buffer: &mut [u8]) -> Received {
         loop {
             return match self.io.get_ref().read(buffer) {
-                Ok(0) => Received::Eof,
+                Ok(0) => {
+                    self.ended = true;
+                    Received::Eof
+                }
                 Ok(count) => {
                     let urgent = self.ready.is_priority();
                     // A short read has emptied the socket, which saves asking again; unless a FIN or the urgent
@@ -350,6 +356,12 @@ impl Wire {
     /// Closes in good order: what is queued, FIN, and then whatever the peer still sends is read away, since
     /// closing with unread bytes would be a reset that takes our last reply with it.
     pub(super) async fn finish(mut self, limit: Duration) {
+        let is_plain = matches!(self.security, Security::Plain);
+        if self.ended && is_plain && !self.wants_write() {
+            // Nothing can be unread: closing is FIN enough. If it is a reset after all, the peer has no more use for us.
+            let _good_end = SockRef::from(self.io.get_ref()).set_linger(None).is_ok();
+            return;
+        }
         self.shutdown();
         if SockRef::from(self.io.get_ref()).set_linger(None).is_ok() {
             // After the limit the rest is the kernel's to deliver.

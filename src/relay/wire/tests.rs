@@ -37,6 +37,20 @@ async fn rel_04_a_slow_reader_that_has_closed_its_direction_gets_everything() {
     assert_eq!(reader.join().unwrap().unwrap(), SIZE);
 }
 
+/// What waits in our socket when we close behind the peer's FIN still arrives, and an end in good order after it.
+#[tokio::test]
+async fn rel_04_closing_behind_the_peers_fin_takes_nothing_back() {
+    let (mut wire, mut peer) = pair().await;
+    peer.shutdown(Shutdown::Write).unwrap();
+    wire.ready(true).await.unwrap();
+    assert_eq!(wire.read(&mut [0; 1]), Received::Eof);
+    wire.send(vec![b'x'; 2000].into(), false);
+    wire.flush();
+    wire.finish(Duration::from_secs(20)).await;
+    let mut got = Vec::new();
+    assert_eq!(peer.read_to_end(&mut got).unwrap(), 2000);
+}
+
 #[tokio::test]
 async fn rel_11_a_flood_does_not_keep_a_timeout_from_being_seen() {
     let (mut wire, mut peer) = pair().await;
