@@ -6,6 +6,7 @@
 
 mod certificate;
 mod clients;
+mod filezilla;
 mod interrupted;
 mod large;
 mod matrix;
