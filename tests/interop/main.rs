@@ -16,6 +16,7 @@ mod process;
 mod proxy;
 mod servers;
 mod tls;
+mod two_addresses;
 mod without_proxy;
 
 use std::time::Duration;

@@ -8,6 +8,7 @@ servers have listed goes into `listing`. Fails unless every file has been moved.
 
 import os
 import pathlib
+import signal
 import sqlite3
 import ssl
 import subprocess
@@ -154,16 +155,21 @@ def started():
     return False
 
 
-has_started = until(started, 30)
-ended = has_started and until(lambda: filezilla.poll() is not None, 60)
-filezilla.kill()
-filezilla.wait()
-display.terminate()
-display.wait()
+# Who ends this script wants to know how far it came.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit("still running"))
+has_started = ended = False
+try:
+    has_started = until(started, 30)
+    ended = has_started and until(lambda: filezilla.poll() is not None, 60)
+finally:
+    filezilla.kill()
+    filezilla.wait()
+    display.terminate()
+    display.wait()
+    # Date, time, process and number of the connection go before the words.
+    lines = [line.split(" ", 4)[-1] for line in said().splitlines()]
+    print("\n".join(lines), flush=True)
 
-# Date, time, process and number of the connection go before the words.
-lines = [line.split(" ", 4)[-1] for line in said().splitlines()]
-print("\n".join(lines))
 with open("listing", "w") as listing:
     listing.writelines(line + "\n" for line in lines if line.startswith("Listing:"))
 moved = sum("File transfer successful" in line for line in lines)
