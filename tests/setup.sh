@@ -27,6 +27,7 @@ installed() { dpkg-query -W -f '${db:Status-Status}\n' "$1" 2>/dev/null | grep -
 export DEBIAN_FRONTEND=noninteractive
 packages=(
   iproute2 nftables lftp curl openssl inetutils-ftp python3-minimal libpython3-stdlib python3-pyftpdlib python3-openssl
+  filezilla xvfb xdotool
 )
 if [ "${1-}" = compat ]; then
   packages+=(tnftp ncftp wget aria2 python3-aioftp)

@@ -98,10 +98,15 @@ fn new(
         // Without TLS there is nothing to be known before.
         begun: shared.encryption.is_none().then(Keys::default),
         streams: PerLeg::default(),
+        handshakes: PerLeg::default(),
+        ends: PerLeg::default(),
         report: ChannelReport { end: End::Closed, up: 0, down: 0 },
     };
     (channel, orders, inbox)
 }
+
+/// An end that becomes TLS.
+type Handshake = Pin<Box<dyn Future<Output = io::Result<secured::End>> + Send>>;
 
 /// Something that one end waits for.
 type Step = Pin<Box<dyn Future<Output = Stepped> + Send>>;
@@ -121,6 +126,9 @@ struct Channel {
     /// Where an end will be dialled once the other end has its peer.
     targets: PerLeg<Option<DialTarget>>,
     streams: PerLeg<Option<TcpStream>>,
+    /// Handshakes that are under way. Apart from the code that waits for them: see [`Channel::drop`].
+    handshakes: PerLeg<Option<Handshake>>,
+    ends: PerLeg<Option<secured::End>>,
     /// The transfer has begun.
     begun: Option<Keys>,
     /// What the session is told at the end.
@@ -130,7 +138,8 @@ struct Channel {
 /// A session waits for the end of each of its channels, so it hears of that of a panic, too.
 impl Drop for Channel {
     fn drop(&mut self) {
-        // What is left of the ends goes before the session hears of the end.
+        // What is left of the ends goes before the session hears of the end. But for those of a handshake that failed, which
+        // go after: the server answers the cut at once, and with 426 where the client is to hear of 522.
         self.steps = PerLeg::default();
         self.streams = PerLeg::default();
         self.tell(What::Ended(self.report));
@@ -156,9 +165,14 @@ impl Channel {
             let copying = async { copy_counted(client, server, pipes, idle, &moved, flushed).await.end };
             return Ok(unless_closed(copying, &moved, orders).await);
         }
+        self.handshakes = shake_hands(client, server, keys, &self.shared);
         let (client, server) = tokio::select! {
-            ends = shake_hands(client, server, &keys, &self.shared) => ends.map_err(|(leg, error)| self.no_tls(leg, &error))?,
-            () = closed(orders) => return Err(End::Closed),
+            ends = self.secured() => ends?,
+            () = closed(orders) => {
+                self.handshakes = PerLeg::default();
+                self.ends = PerLeg::default();
+                return Err(End::Closed);
+            }
         };
         Ok(unless_closed(copy_secured(client, server, idle, &moved, flushed), &moved, orders).await)
     }
@@ -210,6 +224,22 @@ impl Channel {
             }
         };
         tokio::time::timeout(limit, waiting).await.unwrap_or(Err(End::Idle))
+    }
+
+    /// Waits for the handshakes. If one fails, the other end stays as it is.
+    async fn secured(&mut self) -> Result<(secured::End, secured::End), End> {
+        loop {
+            let (leg, shaken) = tokio::select! {
+                shaken = finished(&mut self.handshakes.client) => (Leg::Client, shaken),
+                shaken = finished(&mut self.handshakes.server) => (Leg::Server, shaken),
+            };
+            self.handshakes[leg] = None;
+            self.ends[leg] = Some(shaken.map_err(|error| self.no_tls(leg, &error))?);
+            match (self.ends.client.take(), self.ends.server.take()) {
+                (Some(client), Some(server)) => return Ok((client, server)),
+                (client, server) => self.ends = PerLeg { client, server },
+            }
+        }
     }
 
     fn no_tls(&self, leg: Leg, error: &io::Error) -> End {
@@ -333,23 +363,22 @@ fn on_interface_of(control: SocketAddr, target: SocketAddr) -> SocketAddr {
     }
 }
 
-/// The handshakes of the ends that are encrypted.
-async fn shake_hands(
-    client: TcpStream,
-    server: TcpStream,
-    keys: &Keys,
-    shared: &Shared,
-) -> Result<(secured::End, secured::End), (Leg, io::Error)> {
+/// The handshakes of the ends that are encrypted; an end that is not is there at once.
+fn shake_hands(client: TcpStream, server: TcpStream, keys: Keys, shared: &Shared) -> PerLeg<Option<Handshake>> {
     let (timeouts, tls) = (shared.config.timeouts, &shared.config.tls);
     let lenient = PerLeg {
         client: matches!(&tls.client, ClientTls::Terminate(terms) if terms.lenient),
         server: tls.server.identity().is_some_and(|identity| identity.lenient),
     };
-    let client = encryption::towards_client(client, keys.client.as_deref(), lenient.client, timeouts.connect_client);
-    let server = encryption::towards_server(server, keys.server.as_deref(), lenient.server, timeouts.connect_server);
-    let client = async { client.await.map_err(|error| (Leg::Client, error)) };
-    let server = async { server.await.map_err(|error| (Leg::Server, error)) };
-    tokio::try_join!(client, server)
+    let Keys { client: client_keys, server: server_keys } = keys;
+    PerLeg {
+        client: Some(Box::pin(async move {
+            encryption::towards_client(client, client_keys.as_deref(), lenient.client, timeouts.connect_client).await
+        })),
+        server: Some(Box::pin(async move {
+            encryption::towards_server(server, server_keys.as_deref(), lenient.server, timeouts.connect_server).await
+        })),
+    }
 }
 
 /// Copies to the end, or until the session lets go of the channel.

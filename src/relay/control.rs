@@ -81,6 +81,11 @@ impl Channels {
         }
     }
 
+    /// What one of them has said already.
+    fn said(&mut self) -> Option<ChannelEvent> {
+        self.mailbox.as_mut().and_then(|(_, events)| events.try_recv().ok())
+    }
+
     /// Gives an order to a channel, which `open` starts if it is new.
     fn order(
         &mut self,
@@ -205,6 +210,11 @@ impl Control {
             };
             match woken {
                 Woken::Leg(leg, Ok(()), read) => {
+                    // It may be why the server says what is to be read: a data connection that came to no TLS is cut, and the
+                    // server's 426 is here as soon as the channel's word.
+                    while let Some(event) = self.channels.said() {
+                        self.channel_event(Some(event));
+                    }
                     self.serve_leg(leg, read);
                     // A peer that sends faster than we read never makes us wait: the other sessions of this thread,
                     // and its timers, want their turn.

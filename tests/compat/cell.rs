@@ -1,17 +1,20 @@
-//! One cell of the table: a client in a mode moves files to and from a server, and what both ends have is compared.
+//! One cell of a table: a client in a mode moves files to and from a server, and what both ends have is compared.
 
+use std::collections::HashMap;
+use std::fmt;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::clients::{self, Mode, Step, Task, Verb};
+use crate::certificate;
+use crate::clients::{self, Mode, Step, Task, Tls, Verb};
 use crate::clients_more::More;
 use crate::matrix::difference;
 use crate::net::{EIP, Host, Net, PROXY, SERVER};
 use crate::process::{Outcome as Ran, bounded, run as run_program};
-use crate::proxy;
-use crate::server::{Kind, Server};
+use crate::server::Server;
 use crate::servers::{make_writable_dir, place};
+use crate::setup::{Section, Setup};
 
 /// More than one buffer of anybody's; what is measured is whether it works.
 const SIZE: usize = 1 << 20;
@@ -38,11 +41,22 @@ impl Client {
         }
     }
 
-    pub fn verbs(self) -> Vec<Verb> {
-        match self {
+    /// The modes that it knows with IPv4 and what a table is about; none: it takes no part.
+    pub fn verbs(self, section: Section) -> Vec<Verb> {
+        let mut verbs = match self {
             Self::Interop(kind) => kind.modes().iter().filter(|mode| !mode.ipv6).map(|mode| mode.verb).collect(),
-            Self::More(more) => more.verbs().to_vec(),
+            Self::More(more) => more.verbs(section != Section::Plain).to_vec(),
+        };
+        match self {
+            Self::Interop(clients::Kind::Inetutils) if section != Section::Plain => verbs.clear(),
+            // "sa_addr inet_ntop() failed", with any server.
+            Self::Interop(clients::Kind::Curl) if section != Section::Plain => verbs.retain(|verb| verb.is_passive()),
+            _ => {}
         }
+        if section == Section::PassedThrough {
+            verbs.retain(|verb| verb.is_passive());
+        }
+        verbs
     }
 
     pub fn uploads_and_lists(self) -> bool {
@@ -58,13 +72,13 @@ impl Client {
 pub struct Cell {
     pub client: Client,
     pub verb: Verb,
+    pub tls: Option<Tls>,
 }
 
-impl Cell {
-    /// All of them, in the order of the table.
-    pub fn all() -> Vec<Self> {
-        let of = |client: Client| client.verbs().into_iter().map(move |verb| Self { client, verb });
-        Client::all().into_iter().flat_map(of).collect()
+impl fmt::Display for Cell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.client.name(), self.verb.as_str())?;
+        self.tls.map_or(Ok(()), |tls| write!(f, " {tls}"))
     }
 }
 
@@ -76,6 +90,9 @@ pub struct Job<'a> {
     /// The client's.
     pub local: &'a Path,
     pub verb: Verb,
+    pub tls: Option<Tls>,
+    /// The certificate that whoever ends its TLS shows.
+    pub certificate: &'a Path,
 }
 
 /// What came of a cell.
@@ -96,25 +113,44 @@ pub struct Failure {
     pub transcript: String,
 }
 
-/// Runs all cells of a server through the proxy, and those that fail once more without it.
-pub fn run_all(kind: Kind, cells: &[Cell]) -> Vec<Outcome> {
+/// Runs all cells of a row through the proxy, and those that fail once more without it.
+pub fn run_all(setup: &Setup) -> Vec<Outcome> {
     let net = Net::new(PROXY);
-    let server = Server::start(&net, kind);
-    let proxy = proxy::in_front_of_server(&net, "same");
-    let mut outcomes: Vec<Outcome> =
-        cells.iter().map(|cell| Outcome { cell: *cell, proxied: run(&net, &server, *cell), direct: None }).collect();
+    certificate::write(net.scratch());
+    let server = setup.start(&net);
+    let proxy = setup.start_proxy(&net);
+    let mut outcomes: Vec<Outcome> = setup
+        .cells()
+        .into_iter()
+        .map(|cell| Outcome { cell, proxied: run(&net, &server, cell), direct: None })
+        .collect();
     assert!(!proxy.said().contains("panicked"), "{}", proxy.said());
     drop((proxy, server, net));
 
-    if outcomes.iter().any(|outcome| outcome.proxied.is_err()) {
-        let net = Net::new(SERVER);
-        give_public_address_to_server(&net);
-        let server = Server::start(&net, kind);
-        for outcome in outcomes.iter_mut().filter(|outcome| outcome.proxied.is_err()) {
-            outcome.direct = Some(run(&net, &server, outcome.cell));
-        }
+    let mut direct = Direct::default();
+    for outcome in outcomes.iter_mut().filter(|outcome| outcome.proxied.is_err()) {
+        let ways = setup.without_proxy(outcome.cell);
+        // FileZilla's active uploads to pyftpdlib, for one, work every other time: what works has to work again and again.
+        let always = |(setup, cell)| (0..10).try_for_each(|_| direct.run(&setup, cell));
+        outcome.direct = Some(ways.into_iter().try_for_each(always));
     }
     outcomes
+}
+
+/// Servers that are reached without the proxy.
+#[derive(Default)]
+struct Direct(HashMap<String, (Server, Net)>);
+
+impl Direct {
+    fn run(&mut self, setup: &Setup, cell: Cell) -> Result<(), Failure> {
+        let (server, net) = self.0.entry(setup.server_key()).or_insert_with(|| {
+            let net = Net::new(SERVER);
+            certificate::write(net.scratch());
+            give_public_address_to_server(&net);
+            (setup.start(&net), net)
+        });
+        run(net, server, cell)
+    }
 }
 
 /// Takes the cloud away: the server has the public address itself, and nothing is translated or kept out.
@@ -126,8 +162,8 @@ fn give_public_address_to_server(net: &Net) {
     run_program(net.command(Host::Server, "ip").args(["addr", "add", &format!("{EIP}/32"), "dev", "eth0"]));
 }
 
-fn run(net: &Net, server: &Server, Cell { client, verb }: Cell) -> Result<(), Failure> {
-    let dir = format!("{}-{}", client.name(), verb.as_str());
+fn run(net: &Net, server: &Server, Cell { client, verb, tls }: Cell) -> Result<(), Failure> {
+    let dir = format!("{}-{}", client.name().replace(' ', "-"), verb.as_str());
     let (remote, local) = (server.root().join(&dir), net.scratch().join(&dir));
     let (up, down) = (payload(1), payload(2));
     make_writable_dir(&remote);
@@ -138,7 +174,8 @@ fn run(net: &Net, server: &Server, Cell { client, verb }: Cell) -> Result<(), Fa
     fs::create_dir(&local).unwrap();
     fs::write(local.join("up.bin"), &up).unwrap();
 
-    let job = Job { login: server.login(), dir: &dir, local: &local, verb };
+    let certificate = net.scratch().join("cert.pem");
+    let job = Job { login: server.login(), dir: &dir, local: &local, verb, tls, certificate: &certificate };
     let ran = job.run(net, client);
 
     let mut wrong = Vec::new();
@@ -169,6 +206,7 @@ impl Job<'_> {
                 let task = Task {
                     client,
                     mode: Mode { verb: self.verb, ipv6: false },
+                    tls: self.tls,
                     login: self.login,
                     remote_dir: self.dir,
                     local_dir: self.local,
@@ -186,27 +224,25 @@ impl Job<'_> {
     }
 }
 
-/// What failed, and the last refusal that the client has shown.
+/// What failed, and the last refusal or error that the client has shown.
 fn explain(ran: &Ran, wrong: &[&str]) -> String {
-    let is_refusal = |line: &&str| {
+    let is_refusal = |line: &str| {
         let mut words = line.split_whitespace();
         words.any(|word| word.len() == 3 && word.starts_with(['4', '5']) && word.bytes().all(|b| b.is_ascii_digit()))
     };
-    let last = |wanted: &dyn Fn(&&str) -> bool| {
-        ran.transcript.lines().rev().find(|line| wanted(line)).map(|line| line.trim().replace('|', "\\|"))
-    };
+    // Nobody verifies the certificate.
+    let is_error =
+        |line: &str| (line.contains("rror") || line.starts_with("curl: (")) && !line.starts_with("verify error");
     let what = match wrong {
         [] => "the client reports failure".to_owned(),
         wrong => format!("no {}", wrong.join(", no ")),
     };
     let time = if ran.timed_out { "; no end" } else { "" };
-    if let Some(refusal) = last(&is_refusal) {
-        return format!("{what}{time}; last refusal: `{refusal}`");
-    }
-    match last(&|line| line.contains("Error")) {
-        Some(error) => format!("{what}{time}; `{error}`"),
-        None => format!("{what}{time}"),
-    }
+    let Some(line) = ran.transcript.lines().rev().find(|line| is_refusal(line) || is_error(line)) else {
+        return format!("{what}{time}");
+    };
+    let kind = if is_refusal(line) { "last refusal: " } else { "" };
+    format!("{what}{time}; {kind}`{}`", line.trim().replace('|', "\\|"))
 }
 
 /// Without a pattern that would hide a piece that is missing, the same in every run.

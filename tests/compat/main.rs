@@ -1,5 +1,5 @@
-//! The compatibility table: every server with every client in every mode, in network namespaces of this machine.
-//! Writes COMPATIBILITY.md and fails if a pair works without the proxy and not through it.
+//! The compatibility tables: every server with every client in every mode, plain and with TLS, in network namespaces of
+//! this machine. Writes COMPATIBILITY.md and fails if a pair works without the proxy and not through it.
 //!
 //! `make compat` runs it: root, Debian, and what `tests/setup.sh compat` installs.
 //! `cargo test --test compat -- 'IIS 10' vsftpd` runs these servers only, and prints. Started with
@@ -10,6 +10,7 @@
 #[allow(dead_code, reason = "the interop tests use more of it")]
 #[path = "../interop"]
 mod interop {
+    pub mod certificate;
     pub mod clients;
     pub mod matrix;
     pub mod net;
@@ -28,6 +29,7 @@ mod cell;
 mod clients_more;
 mod report;
 mod server;
+mod setup;
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -36,11 +38,11 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Instant;
 
-use cell::{Cell, Outcome};
+use cell::Outcome;
 use dialects::stand_in::{self, Options, StandIn};
 // The files of the interop tests know each other by these names.
-use interop::{clients, matrix, net, process, proxy, servers};
-use server::Kind;
+use interop::{certificate, clients, matrix, net, process, proxy, servers};
+use setup::Setup;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -61,20 +63,20 @@ fn serve(name: &str, root: &Path) -> ! {
 /// Of these servers, or of all.
 fn make_table(only: &[String]) -> ExitCode {
     let start = Instant::now();
-    let kinds: Vec<Kind> =
-        Kind::all().into_iter().filter(|kind| only.is_empty() || only.contains(&kind.name())).collect();
-    assert!(!kinds.is_empty(), "no server is called {only:?}");
+    let setups: Vec<Setup> =
+        Setup::all().into_iter().filter(|setup| only.is_empty() || only.contains(&setup.kind.name())).collect();
+    assert!(!setups.is_empty(), "no server is called {only:?}");
     let rows: Mutex<Vec<(usize, Vec<Outcome>)>> = Mutex::default();
-    let left = Mutex::new(kinds.iter().enumerate());
+    let left = Mutex::new(setups.iter().enumerate());
     let workers = thread::available_parallelism().map_or(2, usize::from);
     thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
                 loop {
                     let next = left.lock().unwrap().next();
-                    let Some((index, kind)) = next else { return };
-                    let row = cell::run_all(*kind, &Cell::all());
-                    println!("{}", report::progress(*kind, &row));
+                    let Some((index, setup)) = next else { return };
+                    let row = cell::run_all(setup);
+                    println!("{}", report::progress(setup, &row));
                     rows.lock().unwrap().push((index, row));
                 }
             });
@@ -82,7 +84,7 @@ fn make_table(only: &[String]) -> ExitCode {
     });
     let mut rows = rows.into_inner().unwrap();
     rows.sort_by_key(|(index, _)| *index);
-    let table: Vec<(Kind, Vec<Outcome>)> = rows.into_iter().map(|(index, row)| (kinds[index], row)).collect();
+    let table: Vec<(Setup, Vec<Outcome>)> = rows.into_iter().map(|(index, row)| (setups[index], row)).collect();
 
     let text = report::markdown(&table, start.elapsed());
     if only.is_empty() {

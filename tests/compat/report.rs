@@ -1,32 +1,30 @@
-//! The table as text.
+//! The tables as text.
 
 use std::fmt::Write as _;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::cell::{Client, Outcome};
-use crate::clients::PYTHON;
-use crate::server::{Kind, unpacked};
+use crate::cell::{Cell, Client, Outcome};
+use crate::clients::{PYTHON, Verb};
+use crate::server::unpacked;
+use crate::setup::{Section, Setup};
 
-type Row = (Kind, Vec<Outcome>);
+type Row = (Setup, Vec<Outcome>);
 
 /// A line for who watches.
-pub fn progress(kind: Kind, row: &[Outcome]) -> String {
-    let failed: Vec<String> = row
-        .iter()
-        .filter(|outcome| outcome.proxied.is_err())
-        .map(|outcome| format!("{} {}", outcome.cell.client.name(), outcome.cell.verb.as_str()))
-        .collect();
-    format!("{}: {} cells, not ok: [{}]", kind.name(), row.len(), failed.join(", "))
+pub fn progress(setup: &Setup, row: &[Outcome]) -> String {
+    let failed: Vec<String> =
+        row.iter().filter(|outcome| outcome.proxied.is_err()).map(|outcome| outcome.cell.to_string()).collect();
+    format!("{:?}: {}: {} cells, not ok: [{}]", setup.section, setup.name(), row.len(), failed.join(", "))
 }
 
 /// What the proxy is to blame for, with everything that is known of it.
 pub fn bugs(table: &[Row]) -> Vec<String> {
     let mut bugs = Vec::new();
-    for (kind, row) in table {
+    for (setup, row) in table {
         for Outcome { cell, proxied, direct } in row {
             if let (Err(failure), Some(Ok(()))) = (proxied, direct) {
-                let name = format!("{} | {} | {}", kind.name(), cell.client.name(), cell.verb.as_str());
+                let name = format!("{:?}: {} | {cell}", setup.section, setup.name());
                 bugs.push(format!("=== {name}: {}\n{}", failure.why, failure.transcript));
             }
         }
@@ -60,28 +58,61 @@ pub fn markdown(table: &[Row], took: Duration) -> String {
     text.push_str("peer. Those in *italics* do not run on Linux or are not to be had: they are played by a stand-in, ");
     text.push_str("from what is known of them (`tests/dialects/stand_in`).\n\n");
 
-    text.push_str(&body(table));
-    text.push_str(&versions(table));
-    text
-}
-
-/// The table itself, and its notes.
-fn body(table: &[Row]) -> String {
-    let mut text = String::new();
-    let clients = Client::all();
     let mut notes = Vec::new();
-    text.push_str(&line("server", clients.iter().map(|client| client.name())));
-    text.push_str(&line("---", clients.iter().map(|_| "---".to_owned())));
-    for (kind, row) in table {
-        let name = if kind.is_real() { kind.name() } else { format!("*{}*", kind.name()) };
-        text.push_str(&line(&name, clients.iter().map(|client| of_client(*client, row, &mut notes))));
+    for section in Section::ALL {
+        text.push_str(heading(section));
+        text.push_str(&body(section, table, &mut notes));
+        text.push('\n');
     }
-    text.push_str("\n## Notes\n\n");
+    text.push_str("## Notes\n\n");
     if notes.is_empty() {
         text.push_str("None: all is ok.\n");
     }
     for (index, note) in notes.iter().enumerate() {
         let _infallible = writeln!(text, "{}. {note}", index + 1);
+    }
+    text.push_str(&versions(table));
+    text
+}
+
+/// What stands above a table.
+const fn heading(section: Section) -> &'static str {
+    match section {
+        Section::Plain => "## Without TLS\n\n",
+        Section::Terminated => {
+            "## With TLS\n\n\
+             Clients speak TLS 1.2 and 1.3, each by itself (FileZilla: 1.3), with AUTH TLS and with implicit TLS unless \
+             something else is said. Nobody looks at the certificate but FileZilla, which trusts one only, and wants it and \
+             the session of the control connection on every data connection. curl 7.88 does no active mode with TLS, with \
+             no server. tnftp (as Debian builds it), ncftp and aria2 have no TLS for FTP; aioftp 0.21 knows no AUTH, and \
+             begins TLS on a data connection before it asks for anything, which most servers do not answer.\n\n\
+             ### The server has none\n\n\
+             `tls.client.mode: terminate`. The stand-ins with AUTH TLS and TLS 1.3 only. Without ftp-alg there is no such \
+             pair; what fails is tried without TLS, and with TLS and vsftpd.\n\n"
+        }
+        Section::ReEncrypted => {
+            "### The server has it, too\n\n\
+             `tls.client.mode: terminate`, and `tls.server.mode: explicit` or, where `implicit_ssl` is said, `implicit`. The \
+             version in the first column is that of ftp-alg and the server. ftplib and basic-ftp do not resume sessions, or not \
+             all of them: servers that insist on it work with them through ftp-alg only.\n\n"
+        }
+        Section::PassedThrough => {
+            "### Passed through\n\n\
+             `tls.client.mode: passthrough`: AUTH TLS and passive modes only. The servers announce the public address, since \
+             nobody else can put it into an encrypted reply. lftp and curl speak TLS 1.2 only: with 1.3 these versions \
+             lose the end of some uploads, with no proxy in between, too. Pure-FTPd gives no TLS 1.3 tickets, so that \
+             FileZilla, which insists on resumption here, gets no data from it.\n\n"
+        }
+    }
+}
+
+/// A table.
+fn body(section: Section, table: &[Row], notes: &mut Vec<String>) -> String {
+    let clients = section.clients();
+    let mut text = line("server", clients.iter().map(|client| client.name()));
+    text.push_str(&line("---", clients.iter().map(|_| "---".to_owned())));
+    for (setup, row) in table.iter().filter(|(setup, _)| setup.section == section) {
+        text.push_str(&line(&setup.name(), clients.iter().map(|client| of_client(*client, row, notes))));
     }
     text
 }
@@ -90,24 +121,28 @@ fn body(table: &[Row]) -> String {
 fn versions(table: &[Row]) -> String {
     let clients = Client::all();
     let mut text = "\n## Modes and versions\n\n".to_owned();
-    text.push_str(&line("client", ["modes".to_owned(), "version".to_owned()]));
-    text.push_str(&line("---", ["---".to_owned(), "---".to_owned()]));
+    text.push_str(&line("client", ["modes", "with TLS", "version"].map(str::to_owned)));
+    text.push_str(&line("---", ["---", "---", "---"].map(str::to_owned)));
     for client in &clients {
-        let modes: Vec<&str> = client.verbs().into_iter().map(super::clients::Verb::as_str).collect();
-        text.push_str(&line(&client.name(), [modes.join(", "), version(&client.name())]));
+        let modes = |section| {
+            let modes: Vec<&str> = client.verbs(section).into_iter().map(Verb::as_str).collect();
+            if modes.is_empty() { "none".to_owned() } else { modes.join(", ") }
+        };
+        let row = [modes(Section::Plain), modes(Section::Terminated), version(&client.name())];
+        text.push_str(&line(&client.name(), row));
     }
     text.push('\n');
     text.push_str(&line("server", ["version".to_owned()]));
     text.push_str(&line("---", ["---".to_owned()]));
-    for (kind, _) in table.iter().filter(|(kind, _)| kind.is_real()) {
-        text.push_str(&line(&kind.name(), [version(&kind.name())]));
+    for (setup, _) in table.iter().filter(|(setup, _)| setup.section == Section::Plain && setup.kind.is_real()) {
+        text.push_str(&line(&setup.kind.name(), [version(&setup.kind.name())]));
     }
     text
 }
 
 /// The cell of a server and a client: its modes at a glance. A note that is there already is used again.
 fn of_client(client: Client, row: &[Outcome], notes: &mut Vec<String>) -> String {
-    let mut failed = Vec::new();
+    let mut failed: Vec<(Cell, usize)> = Vec::new();
     for Outcome { cell, proxied, direct } in row.iter().filter(|outcome| outcome.cell.client == client) {
         let Err(failure) = proxied else { continue };
         let without = match direct {
@@ -122,9 +157,29 @@ fn of_client(client: Client, row: &[Outcome], notes: &mut Vec<String>) -> String
             notes.push(note);
             notes.len() - 1
         });
-        failed.push(format!("{} [{}](#notes)", cell.verb.as_str(), number + 1));
+        failed.push((*cell, number + 1));
     }
-    if failed.is_empty() { "ok".to_owned() } else { format!("not {}", failed.join(", ")) }
+    if failed.is_empty() { "ok".to_owned() } else { format!("not {}", by_verb(&failed, row)) }
+}
+
+/// What failed, with the number of its note. A verb stands for all that it was tried with if all of it failed alike.
+fn by_verb(failed: &[(Cell, usize)], row: &[Outcome]) -> String {
+    let mut words: Vec<String> = Vec::new();
+    for (cell, note) in failed {
+        let is_alike = |other: &&(Cell, usize)| other.0.verb == cell.verb && other.1 == *note;
+        let tried = row.iter().filter(|outcome| outcome.cell.client == cell.client && outcome.cell.verb == cell.verb);
+        let verb = cell.verb.as_str();
+        let word = match cell.tls {
+            Some(tls) if failed.iter().filter(is_alike).count() < tried.count() => {
+                format!("{verb} {tls} [{note}](#notes)")
+            }
+            _ => format!("{verb} [{note}](#notes)"),
+        };
+        if !words.contains(&word) {
+            words.push(word);
+        }
+    }
+    words.join(", ")
 }
 
 fn line(first: &str, others: impl IntoIterator<Item = String>) -> String {
@@ -148,6 +203,8 @@ fn version(name: &str) -> String {
             let package = unpacked("basic-ftp/package/package.json");
             format!("node -p 'require(\"{}\").version + \", Node.js \" + process.version'", package.display())
         }
+        "FileZilla" => "dpkg-query -W -f '${Version}' filezilla".to_owned(),
+        "s_client" => "openssl version | cut -d' ' -f1,2".to_owned(),
         package => format!("dpkg-query -W -f '${{Version}}' {package}"),
     };
     shell(&command)

@@ -70,6 +70,11 @@ impl Verb {
             Self::Eprt => "EPRT",
         }
     }
+
+    /// Whether the client connects.
+    pub const fn is_passive(self) -> bool {
+        matches!(self, Self::Pasv | Self::Epsv)
+    }
 }
 
 /// How a client makes data connections.
@@ -90,7 +95,7 @@ impl Mode {
 
     /// Whether the client connects.
     pub const fn is_passive(self) -> bool {
-        matches!(self.verb, Verb::Pasv | Verb::Epsv)
+        self.verb.is_passive()
     }
 
     /// Where a client of this mode finds the server.

@@ -6,6 +6,7 @@
 
 mod certificate;
 mod clients;
+mod filezilla;
 mod interrupted;
 mod large;
 mod matrix;
@@ -15,6 +16,7 @@ mod process;
 mod proxy;
 mod servers;
 mod tls;
+mod two_addresses;
 mod without_proxy;
 
 use std::time::Duration;

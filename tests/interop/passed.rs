@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::net::{Counter, EIP, Host, Net, PROXY};
+use crate::net::{Counter, EIP, Host, Net, PROXY, PROXY_V6};
 use crate::process::{Outcome, bounded, run};
 use crate::proxy;
 use crate::servers::{Kind, Security, Server, make_writable_dir, place};
@@ -53,10 +53,16 @@ fn curl(net: &Net, arguments: &[&str]) -> Outcome {
 /// Uploads and downloads with these options.
 #[track_caller]
 fn both_ways(net: &Net, server: &Server, dir: &str, options: &[&str]) {
+    both_ways_at(EIP, net, server, dir, options);
+}
+
+/// The same through another address.
+#[track_caller]
+fn both_ways_at(host: &str, net: &Net, server: &Server, dir: &str, options: &[&str]) {
     let remote = server.root().join(dir);
     make_writable_dir(&remote);
     fs::write(net.scratch().join("up"), content()).unwrap();
-    let url = format!("ftp://{EIP}/{dir}/up");
+    let url = format!("ftp://{host}/{dir}/up");
     // Under TLS 1.3 this curl loses the end of some uploads by itself, with no proxy in between, too: it closes with the
     // server's tickets unread, and its kernel then drops what it has not sent.
     let up = curl(net, &[options, &["--tls-max", "1.2", "-T", "up", &url]].concat());
@@ -76,7 +82,7 @@ fn tls_passed_through() {
     // Takes the address of the control connection in place of the one in 227.
     both_ways(&net, &server, "pasv", &["--disable-epsv", "--ftp-skip-pasv-ip"]);
     assert_eq!(net.counted(Counter::DialledByProxy), 4, "{}", proxy.said());
-    lftp(&net, &server);
+    lftp(EIP, &net, &server);
 
     // The README says so: nobody but the two ends can change an encrypted 227.
     let believes = ["--disable-epsv", "--no-ftp-skip-pasv-ip"];
@@ -92,13 +98,34 @@ fn tls_passed_through_from_a_server_that_announces_the_public_address() {
     both_ways(&net, &server, "pasv", &["--disable-epsv", "--no-ftp-skip-pasv-ip"]);
 }
 
+/// EPSV is all that there is with IPv6, and names no address: nothing has to be changed.
+#[test]
+fn rfc_22_tls_passed_through_over_ipv6() {
+    let (net, server) = scene("listen=NO\nlisten_ipv6=YES\n");
+    run(net.command(Host::Server, "ip").args(["addr", "add", "2001:db8:2::20/64", "dev", "eth0", "nodad"]));
+    let proxy = proxy::passing_through_ipv6(&net);
+    let host = format!("[{PROXY_V6}]");
+    both_ways_at(&host, &net, &server, "curl", &[]);
+    lftp(&host, &net, &server);
+    assert_eq!(net.counted(Counter::DialledByProxy), 4, "{}", proxy.said());
+    assert_eq!(proxy.said().matches("transfer passed through").count(), 4, "{}", proxy.said());
+    // And only from the proxy's address: whose it is has to be what it compares with that of the control connection.
+    let clients: Vec<String> =
+        server.log().lines().filter(|line| line.contains("CONNECT: Client")).map(str::to_owned).collect();
+    assert!(
+        !clients.is_empty() && clients.iter().all(|line| line.ends_with(&format!("\"{PROXY_V6}\""))),
+        "{clients:?}"
+    );
+}
+
 /// lftp puts the address of the control connection in place of a private one by itself (`ftp:fix-pasv-address`).
-fn lftp(net: &Net, server: &Server) {
+fn lftp(host: &str, net: &Net, server: &Server) {
     let dir = server.root().join("lftp");
     make_writable_dir(&dir);
     let script = format!(
         "set ftp:ssl-force true; set ftp:ssl-protect-data true; set ssl:verify-certificate no; set net:max-retries 1; \
-         set net:timeout 5; open -u anonymous,x ftp://{EIP}; put up -o lftp/up; get lftp/up -o again; bye"
+         set ssl:priority NORMAL:-VERS-TLS1.3; \
+         set net:timeout 5; open -u anonymous,x ftp://{host}; put up -o lftp/up; get lftp/up -o again; bye"
     );
     run(net.command(Host::Client, "lftp").args(["-c", &script]).current_dir(net.scratch()));
     assert!(fs::read(net.scratch().join("again")).unwrap() == content());

@@ -37,19 +37,30 @@ listeners:
 
 /// The same for TLS that client and server speak with each other, with half of the open ports for their data connections.
 pub fn passing_through(net: &Net) -> Daemon {
-    let config = r#"
+    passing_through_at(net, "172.16.0.10", "172.16.0.20", "203.0.113.10")
+}
+
+/// The same where all of it is IPv6.
+pub fn passing_through_ipv6(net: &Net) -> Daemon {
+    passing_through_at(net, "[2001:db8:2::10]", "[2001:db8:2::20]", "local")
+}
+
+fn passing_through_at(net: &Net, address: &str, server: &str, announce: &str) -> Daemon {
+    let config = format!(
+        r#"
 listeners:
   - name: interop
-    bind: ["172.16.0.10:21"]
-    upstream: "172.16.0.20:21"
+    bind: ["{address}:21"]
+    upstream: "{server}:21"
     client:
       address_map:
-        - { peers: any, announce: 203.0.113.10 }
+        - {{ peers: any, announce: {announce} }}
       data_ports: 20000-20010
     tls:
-      client: { mode: passthrough, passthrough_ports: 20011-20020 }
-"#;
-    start(net, Host::Proxy, config, 21)
+      client: {{ mode: passthrough, passthrough_ports: 20011-20020 }}
+"#
+    );
+    start(net, Host::Proxy, &config, 21)
 }
 
 /// On the server's own machine, where deploy/same-host.nft leads port 21 of the outer interface to it.

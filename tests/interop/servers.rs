@@ -124,7 +124,8 @@ impl Server {
         Self::start_configured(net, kind, security, "", &[])
     }
 
-    /// The same with further lines of its configuration, for a server that has such a file, and with files under `/srv`.
+    /// The same with `more` at the end of its configuration (arguments for Pure-FTPd, which has no file, Python for
+    /// pyftpdlib), and with files under `/srv`.
     pub fn start_configured(net: &Net, kind: Kind, security: Security, more: &str, files: &[(&str, &str)]) -> Self {
         let dir = net.scratch().join("server");
         fs::create_dir_all(dir.join("root")).unwrap();
@@ -132,9 +133,10 @@ impl Server {
         certificate::write(&dir);
         let mut arguments = configure(kind, security, &dir);
         let port = if security == Security::Implicit { 990 } else { 21 };
-        if !more.is_empty() {
-            let conf = fs::read_to_string(dir.join("conf")).unwrap();
-            fs::write(dir.join("conf"), conf + more).unwrap();
+        match kind {
+            Kind::Vsftpd | Kind::ProFtpd => append(&dir.join("conf"), more),
+            Kind::PureFtpd => arguments.extend(more.split_whitespace().map(PathBuf::from)),
+            Kind::Pyftpdlib => append(&dir.join("more.py"), more),
         }
         files.iter().for_each(|(name, text)| fs::write(dir.join(name), text).unwrap());
         // `ip netns exec` gives the program mounts of its own, so that this one is not seen outside.
@@ -162,6 +164,11 @@ impl Server {
     pub fn log(&self) -> String {
         self.daemon.said() + &fs::read_to_string(self.dir.join("transfers.log")).unwrap_or_default()
     }
+}
+
+fn append(path: &Path, more: &str) {
+    let text = fs::read_to_string(path).unwrap();
+    fs::write(path, text + more).unwrap();
 }
 
 /// Where tests/setup.sh has unpacked a server.
@@ -203,6 +210,7 @@ fn configure(kind: Kind, security: Security, dir: &Path) -> Vec<PathBuf> {
         Kind::Pyftpdlib => {
             assert_eq!(security, Security::Explicit, "pyftpdlib is there for its TLS");
             fs::write(dir.join("serve.py"), include_str!("servers/pyftpdlib.py")).unwrap();
+            fs::write(dir.join("more.py"), "").unwrap();
             [PYTHON, "/srv/serve.py"].map(PathBuf::from).to_vec()
         }
     }

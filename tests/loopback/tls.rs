@@ -10,6 +10,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use crate::support::scene::{Scene, Session, Setup};
+use crate::support::transcript::Transcript;
 use crate::support::wire::{Door, End, Wire};
 
 const NAME: &str = "ftp.example";
@@ -145,28 +146,36 @@ fn authenticated(secure: &Secure, mut client: Wire) -> Tls {
     secure.shake_hands(client)
 }
 
-/// An upload with PROT P: `end` ends it. What the server sees at the end, and the final reply to the server's 226.
-fn upload(secure: &Secure, end: impl FnOnce(Tls)) -> (End, String) {
-    let scene = &secure.scene;
-    let Session { client, mut server, log } = scene.greeted(scene.net.client());
-    let mut client = authenticated(secure, client);
+/// PROT P and an upload that has begun: the data connection of the client, whose handshake is due, and the server's.
+#[track_caller]
+fn open_data(secure: &Secure, client: &mut Tls, server: &mut Wire, log: &Transcript) -> (Wire, Wire) {
+    let net = &secure.scene.net;
+    let door = Door::open(log, "server data", net.server().ip(), 0);
     for command in ["PBSZ 0\r\n", "PROT P\r\n"] {
         client.send(command);
         client.line_starting("200 ");
     }
-    let door = Door::open(&log, "server data", scene.net.server().ip(), 0);
     client.send("EPSV\r\n");
     server.expect("EPSV\r\n");
     server.send(format!("229 Entering Extended Passive Mode (|||{}|)\r\n", door.addr().port()));
     let reply = client.line_starting("229 ");
     let port = reply.split('|').nth(3).unwrap().parse().unwrap();
-    let to = SocketAddr::new(scene.net.proxy().ip(), port);
-    let data = Wire::connect(&log, "client data", scene.net.client(), to);
-    let mut server_data = door.accept();
+    let to = SocketAddr::new(net.proxy().ip(), port);
+    let data = Wire::connect(log, "client data", net.client(), to);
+    let server_data = door.accept();
     client.send("STOR a\r\n");
     server.expect("STOR a\r\n");
     server.send("150 go on\r\n");
     client.line_starting("150 ");
+    (data, server_data)
+}
+
+/// An upload with PROT P: `end` ends it. What the server sees at the end, and the final reply to the server's 226.
+fn upload(secure: &Secure, end: impl FnOnce(Tls)) -> (End, String) {
+    let scene = &secure.scene;
+    let Session { client, mut server, log } = scene.greeted(scene.net.client());
+    let mut client = authenticated(secure, client);
+    let (data, mut server_data) = open_data(secure, &mut client, &mut server, &log);
     let mut data = secure.shake_hands(data);
     data.send("half a file");
     server_data.expect("half a file");
@@ -200,4 +209,37 @@ fn rel_03_an_upload_without_close_notify_is_one_where_the_operator_says_so() {
     let mut kept = None;
     let (end, reply) = upload(&secure, |data| kept.insert(data).cut());
     assert_eq!((end, &reply[..4]), (End::Fin, "226 "));
+}
+
+/// RFC 4217 §10.2: the certificate is the server's, whichever connection it is shown on. The handshake is a full one:
+/// resumption would have shown none.
+#[test]
+fn rfc_15_control_and_data_connection_show_one_certificate() {
+    let secure = Secure::start("");
+    let scene = &secure.scene;
+    let Session { client, mut server, log } = scene.greeted(scene.net.client());
+    let mut client = authenticated(&secure, client);
+    let shown = |wire: &Tls| wire.0.get_ref().conn.peer_certificates().unwrap().to_vec();
+    let control = shown(&client);
+    let (data, _server_data) = open_data(&secure, &mut client, &mut server, &log);
+    let stranger = Secure { client: trusting(control[0].clone()), ..secure };
+    let data = stranger.shake_hands(data);
+    assert_eq!(data.0.get_ref().conn.handshake_kind(), Some(rustls::HandshakeKind::Full));
+    assert_eq!(shown(&data), control);
+}
+
+/// The three ways in which a data connection comes to no TLS: not asked for, not spoken, not there.
+#[test]
+fn rfc_15_what_a_data_connection_lacks_has_its_reply() {
+    let secure = Secure::start("require: true");
+    let scene = &secure.scene;
+    let Session { client, mut server, log } = scene.greeted(scene.net.client());
+    let mut client = authenticated(&secure, client);
+    client.send("STOR a\r\n");
+    client.line_starting("521 ");
+    let (mut data, mut server_data) = open_data(&secure, &mut client, &mut server, &log);
+    data.send("a file in the clear");
+    assert_eq!(server_data.end(), End::Reset);
+    server.send("426 Failure reading network stream.\r\n");
+    client.line_starting("522 ");
 }

