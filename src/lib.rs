@@ -28,6 +28,7 @@
 //! | [`session`] | the state machine of one FTP session | yes |
 //! | [`ftp`] | the wire: lines, commands, replies, addresses in them | yes |
 //! | [`nat`] | what to announce, what may be dialled | yes |
+//! | [`proxy_protocol`] | what a load balancer says of a connection | yes |
 //! | [`addr`] | addresses by the part that they play | yes |
 //!
 //! Pure means: no sockets, no files, no tasks and no clock; `now` is passed in. What goes wrong with FTP middleboxes
@@ -55,6 +56,7 @@ pub mod config;
 pub mod discover;
 pub mod ftp;
 pub mod nat;
+pub mod proxy_protocol;
 pub mod relay;
 pub mod session;
 
