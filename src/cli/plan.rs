@@ -116,11 +116,25 @@ impl Plan<'_> {
         let (client, server) = (&self.listener.client, &self.listener.server);
         writeln!(f, "\n  In passive mode clients are told to connect to")?;
         map(f, &client.address_map, &self.ports(&client.data_ports))?;
+        if self.epsv_leads_astray() {
+            writeln!(
+                f,
+                "    EPSV names no address: clients that use it connect to the load balancers' address. If that does not lead\n    \
+                 to these ports of this machine, `policy.deny: EPSV` has clients use PASV."
+            )?;
+        }
         if self.server_may_connect() {
             writeln!(f, "  In active mode the server is told to connect to")?;
             map(f, &server.address_map, &self.ports(&server.data_ports))?;
         }
         Ok(())
+    }
+
+    /// Whether clients may ask for ports of the address that they have connected to, which may not be ours.
+    fn epsv_leads_astray(&self) -> bool {
+        let denied = &self.listener.access.denied;
+        self.listener.proxy_protocol.as_ref().is_some_and(|rule| !rule.data)
+            && !denied.iter().any(|name| name.is_whole_verb() && name.verb() == "EPSV")
     }
 
     fn ports_to_open(&self, f: &mut Formatter<'_>) -> fmt::Result {

@@ -8,6 +8,7 @@ mod certificate;
 mod clients;
 mod interrupted;
 mod large;
+mod load_balancer;
 mod matrix;
 mod net;
 mod passed;
