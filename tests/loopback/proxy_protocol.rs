@@ -379,7 +379,8 @@ fn sec_28_those_without_a_header_keep_nobody_out() {
     let net = Net::new();
     let yaml = trusting(net, true, Setup::default());
     let scene = Scene::start_at(net, &yaml, &[net.proxy()]);
-    let before = rss_kib(scene.proxy.pid());
+    let files = || std::fs::read_dir(format!("/proc/{}/fd", scene.proxy.pid())).unwrap().count();
+    let (before, files_before) = (rss_kib(scene.proxy.pid()), files());
     // Those that have been reset are let go of as others come: the test needs no 10,000 descriptors.
     let mut crowd = std::collections::VecDeque::new();
     for n in 0..10_000_usize {
@@ -390,7 +391,7 @@ fn sec_28_those_without_a_header_keep_nobody_out() {
         };
         let _may_be_reset_already = wire.try_send(&line(net.stranger()).as_bytes()[..n % 40]);
         crowd.push_back(wire);
-        if crowd.len() > 600 {
+        if crowd.len() > 700 {
             crowd.pop_front();
         }
         if n % 2000 == 1999 {
@@ -399,6 +400,8 @@ fn sec_28_those_without_a_header_keep_nobody_out() {
             assert!(start.elapsed() < Duration::from_secs(1), "{:?} after {n} others", start.elapsed());
         }
     }
+    let held = files() - files_before;
+    assert!(held < 550, "{held} descriptors for 700 that wait");
     let grown = rss_kib(scene.proxy.pid()).saturating_sub(before);
     assert!(grown < 8192, "{grown} KiB for those that wait");
 }
