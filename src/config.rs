@@ -20,7 +20,7 @@ mod value;
 pub mod warning;
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -118,6 +118,8 @@ pub struct Listener {
     pub server: LegConfig,
     /// From which port clients in active mode are connected to.
     pub source_port: SourcePort,
+    /// Who says where a connection comes from; `None`: it comes from the client itself.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// How data connections to the server are made.
     pub data_mode: DataMode,
     /// What is encrypted.
@@ -172,6 +174,25 @@ pub enum SourcePort {
     Any,
     /// 20, where RFC 959 §8 has the server's data connections come from; some clients' firewalls admit no other.
     FtpData,
+}
+
+/// `client.proxy_protocol`: every control connection begins with a header of the PROXY protocol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProxyProtocol {
+    /// The load balancers: nobody else may connect. Never empty, and no network of all addresses.
+    pub trusted: Vec<IpNet>,
+    /// Whether connections to `client.data_ports` and `tls.client.passthrough_ports` come through them as well, with a
+    /// header each; if not, they come from the clients' own addresses.
+    pub data: bool,
+}
+
+impl ProxyProtocol {
+    /// Whether this is the address of one of the load balancers.
+    #[must_use]
+    pub fn trusts(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        self.trusted.iter().any(|network| network.contains(&peer))
+    }
 }
 
 /// The port of `ftp-data` (RFC 959 §8).

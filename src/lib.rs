@@ -28,6 +28,7 @@
 //! | [`session`] | the state machine of one FTP session | yes |
 //! | [`ftp`] | the wire: lines, commands, replies, addresses in them | yes |
 //! | [`nat`] | what to announce, what may be dialled | yes |
+//! | [`proxy_protocol`] | what a load balancer says of a connection | yes |
 //! | [`addr`] | addresses by the part that they play | yes |
 //!
 //! Pure means: no sockets, no files, no tasks and no clock; `now` is passed in. What goes wrong with FTP middleboxes
@@ -40,6 +41,8 @@
 //! * A server names a third party: its reply's address is never used, [`Policy::vet_server`](nat::policy::Policy::vet_server).
 //! * Somebody else takes a data connection: a lease in [`relay::ports`] belongs to a port *and* a peer
 //!   (`client.data_peer` can widen that). Ports that are passed through know only addresses: `relay::passthrough`.
+//! * Somebody pretends to be another client of a load balancer: headers come from trusted addresses only, and are required
+//!   there, see `relay::gate`.
 //! * One client takes everything: sessions are counted by address in `relay::admission`, descriptors before anything is
 //!   served in `relay::descriptors`.
 //! * Somebody guesses passwords, and the server bans us for it: `relay::logins`.
@@ -55,6 +58,7 @@ pub mod config;
 pub mod discover;
 pub mod ftp;
 pub mod nat;
+pub mod proxy_protocol;
 pub mod relay;
 pub mod session;
 

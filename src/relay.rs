@@ -11,6 +11,7 @@ mod control;
 pub mod copy;
 pub(crate) mod descriptors;
 mod encryption;
+mod gate;
 mod journal;
 mod listener;
 mod logins;
@@ -35,6 +36,7 @@ use tokio_util::task::TaskTracker;
 use self::admission::Admission;
 use self::descriptors::{Plan, TooFewDescriptors};
 use self::encryption::{Encryption, EncryptionError};
+use self::gate::{Gate, Waiting};
 use self::listener::{ListenError, Refusals};
 use self::logins::Logins;
 use self::passthrough::Sessions;
@@ -49,6 +51,8 @@ use crate::session::Settings;
 #[derive(Debug)]
 struct Shared {
     config: Listener,
+    /// Where connections come through load balancers.
+    gate: Option<Arc<Gate>>,
     settings: Arc<Settings>,
     ports: PerLeg<PortPool>,
     upstream: Connector,
@@ -72,6 +76,8 @@ struct Process {
     /// Data connections that should have come from port 20 and did not.
     not_from_ftp_data: Arc<AtomicU64>,
     refusals: Refusals,
+    /// Connections that have yet to say where they come from.
+    waiting: Waiting,
 }
 
 impl Shared {
@@ -92,6 +98,7 @@ impl Shared {
             settings: Arc::new(settings(listener)),
             upstream: Connector::new(listener, Arc::clone(config)),
             config: listener.clone(),
+            gate: Gate::new(listener, &process.waiting),
             ports,
             process,
         }))
@@ -148,7 +155,7 @@ impl Proxy {
         let process = Process::default();
         let plan = Plan::new(&config, descriptors::limit())?;
         plan.warn();
-        let registry = PortRegistry::bind(&data_ports(&config))?;
+        let registry = PortRegistry::bind_behind(&data_ports(&config), &gated_ports(&config, &process))?;
         let config = Arc::new(config);
         let drain = config.listeners.iter().map(|listener| listener.timeouts.drain).max().unwrap_or_default();
         let mut bound = Vec::new();
@@ -216,6 +223,16 @@ fn data_ports(config: &Config) -> Vec<(IpAddr, RangeInclusive<u16>)> {
         })
         .flatten()
         .collect()
+}
+
+/// The ranges where data connections begin with a PROXY header, and the gates that read it.
+fn gated_ports(config: &Config, process: &Process) -> Vec<(IpAddr, RangeInclusive<u16>, Arc<Gate>)> {
+    let of_listener = |listener: &Listener| {
+        let gate = Gate::new(listener, &process.waiting).filter(|gate| gate.is_for_data());
+        let (Some(gate), DataPorts::Range(range)) = (gate, &listener.client.data_ports) else { return Vec::new() };
+        listener.bind.iter().map(|addr| (addr.ip(), range.clone(), Arc::clone(&gate))).collect()
+    };
+    config.listeners.iter().flat_map(of_listener).collect()
 }
 
 /// The outcome of a future, for as long as there is one; without, it never comes.

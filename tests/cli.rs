@@ -103,6 +103,44 @@ mod check {
     }
 
     #[test]
+    fn says_who_connects_behind_a_load_balancer() {
+        let with = |data: bool| {
+            let keys =
+                format!("proxy_protocol: {{ trusted: [10.0.0.0/8, 192.0.2.7], data: {data} }}\n      data_ports:");
+            check(&listener(&[("announce: local", "announce: 203.0.113.10"), ("data_ports:", &keys)])).1
+        };
+        let (through, past) = (with(true), with(false));
+        for (text, lines) in [
+            (
+                &through,
+                [
+                    "load balancers                    10.0.0.0/8, 192.0.2.7/32; nobody else is let in",
+                    "PROXY headers (v1, v2)            on control and data connections",
+                    "  in from the load balancers      2121, 20000-20020\n    out to clients",
+                ],
+            ),
+            (
+                &past,
+                [
+                    "load balancers connect to         ",
+                    "PROXY headers (v1, v2)            on control connections; data connections come from the clients directly",
+                    "  in from the load balancers      2121\n    in from clients                 20000-20020\n",
+                ],
+            ),
+        ] {
+            for line in lines {
+                assert!(text.contains(&format!("\n  {line}")), "{line} is not in\n{text}");
+            }
+        }
+        assert!(past.contains("`policy.deny: EPSV`") && !through.contains("EPSV`"), "{past}");
+        assert!(
+            through.contains(" has to reach the same ports of this machine through the load balancers.\n"),
+            "{through}"
+        );
+        assert!(past.contains("; its data ports directly, past the load balancers.\n"), "{past}");
+    }
+
+    #[test]
     fn prints_the_limits_that_are_set() {
         let (_, plain, _) = check(&listener(&[]));
         assert!(!plain.contains("at most") && !plain.contains("refused"), "{plain}");

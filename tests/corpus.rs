@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 type Check = fn(&[u8]);
 
 /// The fuzz targets.
-const TARGETS: [(&str, Check); 5] = [
+const TARGETS: [(&str, Check); 6] = [
     ("commands", fuzz::commands::check),
     ("config", fuzz::config::check),
     ("host_port", fuzz::host_port::check),
+    ("proxy_protocol", fuzz::proxy_protocol::check),
     ("replies", fuzz::replies::check),
     ("session", fuzz::session::check),
 ];

@@ -35,6 +35,9 @@ listeners:
       data_ports: 20000-20020
       data_peer: subnet
       source_port: 20
+      proxy_protocol:
+        trusted: 10.0.0.0/8
+        data: true
     server:
       data_mode: active
       address_map:

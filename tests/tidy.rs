@@ -6,10 +6,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the top to the bottom; each may use what comes after it, and itself.
-const LAYERS: &[&str] = &["main", "cli", "lib", "discover", "relay", "config", "session", "ftp", "nat", "addr"];
+const LAYERS: &[&str] =
+    &["main", "cli", "lib", "discover", "relay", "config", "session", "ftp", "nat", "proxy_protocol", "addr"];
 
 /// The layers without sockets, tasks, files and clocks.
-const PURE: &[&str] = &["session", "ftp", "nat", "addr"];
+const PURE: &[&str] = &["session", "ftp", "nat", "proxy_protocol", "addr"];
 
 /// What nothing pure may name. `std::time::Instant` is a value that is passed in; asking for the time is not.
 const IMPURE: &[&str] = &[

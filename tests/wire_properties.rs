@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use fuzz::lines::{split_in_chunks, split_plainly};
-use fuzz::{commands, host_port, replies};
+use fuzz::{commands, host_port, proxy_protocol, replies};
 
 /// Streams with lines around the limit and everything else that may matter.
 fn stream() -> impl Strategy<Value = Vec<u8>> {
@@ -144,4 +144,22 @@ proptest! {
     fn addresses_survive_the_wire(ip in any::<IpAddr>(), port in any::<u16>()) {
         host_port::survives_the_wire(ip, port);
     }
+
+    #[test]
+    fn sec_23_a_header_ends_where_it_says_and_any_bytes_may_follow(bytes in header()) {
+        proxy_protocol::check(&bytes);
+    }
+}
+
+/// What is almost a header of the PROXY protocol, and anything else.
+fn header() -> impl Strategy<Value = Vec<u8>> {
+    let words =
+        ["PROXY ", "TCP4 ", "TCP6 ", "UNKNOWN", " ", "198.51.100.7 ", "2001:db8::7 ", "21", "+21", "\r", "\n", "\r\n"];
+    let line = vec(select(words.map(str::as_bytes).to_vec()), 0..12).prop_map(|words| words.concat());
+    let binary = (select(vec![0x20_u8, 0x21, 0x22]), any::<u8>(), 0..64_u16, vec(0..8_u8, 0..64)).prop_map(
+        |(kind, family, length, rest)| {
+            [b"\r\n\r\n\0\r\nQUIT\n", &[kind, family][..], &length.to_be_bytes(), &rest].concat()
+        },
+    );
+    prop_oneof![vec(any::<u8>(), 0..64), line, binary]
 }

@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use super::tls;
 use crate::addr::Family;
 use crate::config::tls::ClientTls;
-use crate::config::{DataMode, DataPeer, DataPorts, Limits, Listener, Upstream};
+use crate::config::{DataMode, DataPeer, DataPorts, Limits, Listener, ProxyProtocol, Upstream};
 use crate::nat::map::{AddressMap, Announce, Peers};
 use crate::relay::tls::Facts;
 
@@ -29,7 +29,14 @@ impl Display for Plan<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let listener = self.listener;
         writeln!(f, "Listener `{}`", listener.name)?;
-        row(f, "clients connect to", join(&listener.bind))?;
+        match &listener.proxy_protocol {
+            None => row(f, "clients connect to", join(&listener.bind))?,
+            Some(rule) => {
+                row(f, "load balancers connect to", join(&listener.bind))?;
+                row(f, "load balancers", format!("{}; nobody else is let in", join(&rule.trusted)))?;
+                row(f, "PROXY headers (v1, v2)", headers(rule))?;
+            }
+        }
         row(f, "clients admitted", self.admitted())?;
         if let Some(whom) = self.data_peers() {
             row(f, "data connections from", whom)?;
@@ -109,11 +116,25 @@ impl Plan<'_> {
         let (client, server) = (&self.listener.client, &self.listener.server);
         writeln!(f, "\n  In passive mode clients are told to connect to")?;
         map(f, &client.address_map, &self.ports(&client.data_ports))?;
+        if self.epsv_leads_astray() {
+            writeln!(
+                f,
+                "    EPSV names no address: clients that use it connect to the load balancers' address. If that does not lead\n    \
+                 to these ports of this machine, `policy.deny: EPSV` has clients use PASV."
+            )?;
+        }
         if self.server_may_connect() {
             writeln!(f, "  In active mode the server is told to connect to")?;
             map(f, &server.address_map, &self.ports(&server.data_ports))?;
         }
         Ok(())
+    }
+
+    /// Whether clients may ask for ports of the address that they have connected to, which may not be ours.
+    fn epsv_leads_astray(&self) -> bool {
+        let denied = &self.listener.access.denied;
+        self.listener.proxy_protocol.as_ref().is_some_and(|rule| !rule.data)
+            && !denied.iter().any(|name| name.is_whole_verb() && name.verb() == "EPSV")
     }
 
     fn ports_to_open(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -122,11 +143,18 @@ impl Plan<'_> {
         control.sort_unstable();
         control.dedup();
         writeln!(f, "\n  Open these TCP ports in the security group of this machine and in firewalls on the way")?;
-        let mut inward = format!("{}, {}", join(&control), self.ports(&listener.client.data_ports));
+        let mut data = self.ports(&listener.client.data_ports);
         if let ClientTls::Passthrough { ports: Some(ports) } = &listener.tls.client {
-            inward += &format!(", and {} with TLS", span(ports));
+            data += &format!(", and {} with TLS", span(ports));
         }
-        row(f, "  in from clients", inward)?;
+        match &listener.proxy_protocol {
+            None => row(f, "  in from clients", format!("{}, {data}", join(&control)))?,
+            Some(rule) if rule.data => row(f, "  in from the load balancers", format!("{}, {data}", join(&control)))?,
+            Some(_) => {
+                row(f, "  in from the load balancers", join(&control))?;
+                row(f, "  in from clients", data)?;
+            }
+        }
         row(f, "  out to clients", "1024-65535, for clients in active mode (PORT, EPRT)")?;
         let passive = match (self.server_is_dialled(), listener.policy.privileged_ports) {
             (false, _) => "",
@@ -156,11 +184,12 @@ impl Plan<'_> {
         if fixed.is_empty() {
             return Ok(());
         }
-        writeln!(
-            f,
-            "  What comes in at {} has to reach the same ports of this machine, as an EIP or 1:1 NAT does it.",
-            fixed.join(" or ")
-        )
+        let how = match &self.listener.proxy_protocol {
+            None => ", as an EIP or 1:1 NAT does it",
+            Some(rule) if rule.data => " through the load balancers",
+            Some(_) => "; its data ports directly, past the load balancers",
+        };
+        writeln!(f, "  What comes in at {} has to reach the same ports of this machine{how}.", fixed.join(" or "))
     }
 
     fn capacity(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -208,6 +237,15 @@ impl Plan<'_> {
 
     fn server_may_connect(&self) -> bool {
         self.listener.data_mode != DataMode::Passive
+    }
+}
+
+/// Which connections begin with one.
+fn headers(rule: &ProxyProtocol) -> &'static str {
+    if rule.data {
+        "on control and data connections"
+    } else {
+        "on control connections; data connections come from the clients directly"
     }
 }
 

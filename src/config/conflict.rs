@@ -1,12 +1,15 @@
 //! What is wrong between values that are each fine: listeners in each other's way.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
+
+use ipnet::IpNet;
 
 use super::draft::Draft;
 use super::report::{KeyPath, Problems, Wrong};
 use super::tls::{ClientTls, Tls};
-use super::{DataPeer, DataPorts, Upstream};
+use super::{DataPeer, DataPorts, ProxyProtocol, Upstream};
 use crate::addr::{Family, Leg};
 
 /// Reports every conflict.
@@ -17,6 +20,7 @@ pub(super) fn check(drafts: &[Draft], problems: &mut Problems<'_>) {
     passthrough(drafts, problems);
     upstreams(drafts, problems);
     shares(drafts, problems);
+    headers(drafts, problems);
 }
 
 fn names(drafts: &[Draft], problems: &mut Problems<'_>) {
@@ -134,6 +138,55 @@ fn shares(drafts: &[Draft], problems: &mut Problems<'_>) {
             let help = "remove it, or write `data_peer: exact` or `data_peer: subnet`";
             problems.report(&draft.at.key("limits").key("pending_ports_per_address"), Wrong::new(what, help));
         }
+    }
+}
+
+/// What a data port expects first belongs to the port, not to a session: nobody can tell whose a connection is before
+/// its header has been read.
+fn headers(drafts: &[Draft], problems: &mut Problems<'_>) {
+    for draft in drafts {
+        if header_on_data(draft, Leg::Client).is_some() && draft.client.data_ports == Some(DataPorts::Any) {
+            let help = "write the range of ports that the load balancer forwards, like `20000-20020`; or `data: false` if \
+                        data connections do not come through it";
+            let wrong = Wrong::new("a load balancer cannot know the ports behind `any`", help);
+            problems.report(&draft.client.at.key("data_ports"), wrong);
+        }
+    }
+    let legs: Vec<(&Draft, Leg, &RangeInclusive<u16>)> = drafts
+        .iter()
+        .filter(|draft| draft.proxy_protocol.is_some())
+        .flat_map(|draft| [Leg::Client, Leg::Server].map(|leg| (draft, leg)))
+        .filter_map(|(draft, leg)| match &draft.leg(leg).data_ports {
+            Some(DataPorts::Range(range)) => Some((draft, leg, range)),
+            Some(DataPorts::Any) | None => None,
+        })
+        .collect();
+    for (i, (draft, leg, range)) in legs.iter().enumerate() {
+        let shares = |(other, _, taken): &&(&Draft, Leg, &RangeInclusive<u16>)| {
+            let address = draft.bind.iter().any(|(_, a)| other.bind.iter().any(|(_, b)| overlap(a.ip(), b.ip())));
+            address && range.start() <= taken.end() && taken.start() <= range.end()
+        };
+        let wanted = header_on_data(draft, *leg);
+        let other = legs[..i].iter().filter(shares).find(|(other, leg, _)| header_on_data(other, *leg) != wanted);
+        let Some((other, other_leg, taken)) = other else { continue };
+        let first = range.start().max(taken.start());
+        let place = problems.line(&other.leg(*other_leg).at.key("data_ports"));
+        let what = match (wanted, header_on_data(other, *other_leg)) {
+            (Some(_), Some(_)) => "from other load balancers",
+            (Some(_), None) => "without a PROXY header",
+            (None, _) => "with a PROXY header",
+        };
+        let what = format!("shares port {first} with line {place}, where connections come {what}");
+        let help = "choose ports of their own for the two, or give both the same `proxy_protocol`";
+        problems.report(&draft.leg(*leg).at.key("data_ports"), Wrong::new(what, help));
+    }
+}
+
+/// From whom connections to this leg's data ports have to bring a header; `None`: they bring none. A server never does.
+fn header_on_data(draft: &Draft, leg: Leg) -> Option<BTreeSet<IpNet>> {
+    match (leg, &draft.proxy_protocol) {
+        (Leg::Client, Some(Some(ProxyProtocol { trusted, data: true }))) => Some(trusted.iter().copied().collect()),
+        (Leg::Client | Leg::Server, _) => None,
     }
 }
 

@@ -1,5 +1,6 @@
 //! From the file's text to a checked [`Config`]: what can be read is read, however much else is wrong.
 
+mod proxy_protocol;
 mod tls;
 
 use std::net::SocketAddr;
@@ -11,8 +12,8 @@ use super::report::{KeyPath, Problems, Wrong};
 use super::tls::Tls;
 use super::value::Parsed;
 use super::{
-    Access, CommandName, Config, DataMode, DataPeer, DataPorts, LegConfig, Limits, Listener, SourcePort, Timeouts,
-    Upstream,
+    Access, CommandName, Config, DataMode, DataPeer, DataPorts, LegConfig, Limits, Listener, ProxyProtocol, SourcePort,
+    Timeouts, Upstream,
 };
 use super::{conflict, raw, value};
 use crate::addr::Leg;
@@ -29,6 +30,7 @@ pub(super) struct Draft {
     pub(super) client: DraftLeg,
     pub(super) server: DraftLeg,
     source_port: SourcePort,
+    pub(super) proxy_protocol: Option<Option<ProxyProtocol>>,
     data_mode: DataMode,
     pub(super) tls: Option<Tls>,
     access: Access,
@@ -67,6 +69,7 @@ impl Draft {
             client: self.client.finish()?,
             server: self.server.finish()?,
             source_port: self.source_port,
+            proxy_protocol: self.proxy_protocol?,
             data_mode: self.data_mode,
             tls: self.tls?,
             access: self.access,
@@ -106,7 +109,7 @@ struct Reader<'a, 't> {
 impl Reader<'_, '_> {
     fn listener(&mut self, raw: raw::Listener, at: KeyPath) -> Draft {
         let bind = self.bind(raw.bind, &at.key("bind"));
-        let client = raw.client.unwrap_or_default();
+        let mut client = raw.client.unwrap_or_default();
         let server = raw.server.unwrap_or_default();
         let policy = raw.policy.unwrap_or_default();
         let upstream = self.required(raw.upstream, &at.key("upstream"), value::upstream, "`upstream: 172.16.0.20`");
@@ -117,6 +120,7 @@ impl Reader<'_, '_> {
             source_port: self
                 .optional(client.source_port.clone(), &at.key("client").key("source_port"), value::source_port)
                 .unwrap_or_default(),
+            proxy_protocol: self.proxy_protocol(client.proxy_protocol.take(), &at.key("client").key("proxy_protocol")),
             client: self.client(client, at.key("client")),
             data_mode: self
                 .optional(server.data_mode.clone(), &at.key("server").key("data_mode"), value::data_mode)

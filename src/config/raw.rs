@@ -35,6 +35,14 @@ pub(super) struct Client {
     pub(super) data_ports: Option<String>,
     pub(super) data_peer: Option<String>,
     pub(super) source_port: Option<String>,
+    pub(super) proxy_protocol: Option<ProxyProtocol>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ProxyProtocol {
+    pub(super) trusted: Option<Texts>,
+    pub(super) data: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

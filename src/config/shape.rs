@@ -40,8 +40,13 @@ const LISTENER: Shape = Map(&[
     ("limits", &LIMITS),
 ]);
 
-const CLIENT: Shape =
-    Map(&[("address_map", &List(&RULE)), ("data_ports", &Text), ("data_peer", &Text), ("source_port", &Text)]);
+const CLIENT: Shape = Map(&[
+    ("address_map", &List(&RULE)),
+    ("data_ports", &Text),
+    ("data_peer", &Text),
+    ("source_port", &Text),
+    ("proxy_protocol", &Map(&[("trusted", &Texts), ("data", &Text)])),
+]);
 
 const RULE: Shape = Map(&[("peers", &Text), ("announce", &Text)]);
 

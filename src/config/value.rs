@@ -145,6 +145,16 @@ pub(super) fn network(text: &str) -> Parsed<IpNet> {
     Ok(canonical_net(net))
 }
 
+/// Where load balancers connect from. Whoever is within can say to be anybody.
+pub(super) fn trusted(text: &str) -> Parsed<IpNet> {
+    let net = network(text)?;
+    if net.prefix_len() == 0 {
+        let help = "write the addresses or networks that the load balancers connect from, like `10.0.0.0/8`";
+        return Err(Wrong::new(format!("with `{text}` anybody could pretend to be any client"), help));
+    }
+    Ok(net)
+}
+
 /// Peers are compared in canonical form, so `::ffff:a.b.c.d/n` has to be IPv4 too.
 fn canonical_net(net: IpNet) -> IpNet {
     const MAPPED: u8 = 96;

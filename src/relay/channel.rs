@@ -291,7 +291,7 @@ impl Channel {
             Leg::Client => &self.shared.config.client.address_map,
             Leg::Server => &self.shared.config.server.address_map,
         };
-        let at = map.announce(peer, self.endpoints[leg].local.ip(), lease.port());
+        let at = map.announce(peer, self.endpoints[leg].dialled.ip(), lease.port());
         if at.is_none() {
             tracing::warn!(%listener, %leg, %peer, "the address map has no address for this peer yet");
         }
@@ -426,7 +426,7 @@ mod tests {
     #[tokio::test]
     async fn rel_28_a_session_hears_of_the_end_of_a_task_that_never_came_to_it() {
         let shared = Shared::for_tests();
-        let at = Endpoint { peer: "127.0.0.1:1".parse().unwrap(), local: "127.0.0.1:2".parse().unwrap() };
+        let at = Endpoint::direct("127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap());
         let (events, mut mailbox) = unbounded_channel();
         let (channel, _orders, inbox) = new(ChannelId(7), Endpoints { client: at, server: at }, &shared, events);
         // What becomes of a task that panics.

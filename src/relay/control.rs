@@ -25,23 +25,40 @@ use crate::session::{Action, ChannelId, Event, Reason, Session};
 /// As much as is read at once: a FEAT reply, or a screenful of pipelined commands. On the stack.
 const READ_SIZE: usize = 4096;
 
-/// The addresses of a control connection.
+/// The addresses of a control connection, all canonical.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Endpoint {
+    /// Who is at the other end. Behind a load balancer that is not whom the packets come from.
     pub(super) peer: SocketAddr,
+    /// Our end: what is bound to connect to the peer, and where it is waited for.
     pub(super) local: SocketAddr,
+    /// Our end as the peer knows it: where a client has connected to, which behind a load balancer is not ours. On the
+    /// server's leg, where we connected, it is `local`.
+    pub(super) dialled: SocketAddr,
+}
+
+impl Endpoint {
+    /// Those of a connection that nobody stands in between.
+    pub(super) fn direct(peer: SocketAddr, local: SocketAddr) -> Self {
+        let local = canonical(local);
+        Self { peer: canonical(peer), local, dialled: local }
+    }
+
+    /// Those of a client that has connected to `dialled`, a load balancer, which has connected to us.
+    pub(super) fn behind(peer: SocketAddr, dialled: SocketAddr, local: SocketAddr) -> Self {
+        Self { dialled: canonical(dialled), ..Self::direct(peer, local) }
+    }
 }
 
 /// The addresses of both.
 pub(super) type Endpoints = PerLeg<Endpoint>;
 
 /// Serves one client, who holds `place`, from its connect to its end.
-pub(super) async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, place: Place) {
-    let journal = Journal::open(&shared.config.name, peer);
-    match Control::new(shared, stream, peer, journal, place) {
+pub(super) async fn serve(shared: Arc<Shared>, stream: TcpStream, at: Box<Endpoint>, place: Place) {
+    let journal = Journal::open(&shared.config.name, at.peer);
+    match Control::new(shared, stream, at, journal, place) {
         Ok(control) => control.run().await,
-        // Gone before it began: a scanner, or a load balancer's probe.
-        Err(error) => tracing::debug!(%peer, %error, "client left at once"),
+        Err(error) => tracing::debug!(%error, "cannot serve a client"),
     }
 }
 
@@ -50,7 +67,8 @@ struct Control {
     session: Session,
     journal: Journal,
     client: Wire,
-    client_at: Endpoint,
+    /// Boxed, since it is handed on from where the client was accepted.
+    client_at: Box<Endpoint>,
     server: Option<(Wire, Endpoint)>,
     channels: Channels,
     attempts: Attempts,
@@ -148,11 +166,10 @@ impl Control {
     fn new(
         shared: Arc<Shared>,
         stream: TcpStream,
-        peer: SocketAddr,
+        client_at: Box<Endpoint>,
         journal: Journal,
         place: Place,
     ) -> io::Result<Box<Self>> {
-        let client_at = Endpoint { peer: canonical(peer), local: canonical(stream.local_addr()?) };
         let client = Wire::new(socket::watch_control(stream)?, Batching::Together);
         let session = Session::new(Arc::clone(&shared.settings), client_at.peer, Instant::now());
         Ok(Box::new(Self {
@@ -357,7 +374,7 @@ impl Control {
 
     fn order(&mut self, id: ChannelId, order: Order) {
         let Some((_, server)) = &self.server else { return };
-        let (endpoints, shared) = (Endpoints { client: self.client_at, server: *server }, &self.shared);
+        let (endpoints, shared) = (Endpoints { client: *self.client_at, server: *server }, &self.shared);
         self.channels.order(id, order, |events| channel::open(id, endpoints, shared, events));
     }
 

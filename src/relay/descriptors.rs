@@ -6,6 +6,7 @@
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use super::gate::WAITING;
 use super::listener::REFUSALS;
 use super::{data_ports, passthrough, ports};
 use crate::config::Config;
@@ -52,7 +53,7 @@ pub(crate) struct Reduced {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the limit on open files is {limit}, and the configuration needs {needed}: {ports} for data ports, {listeners} for \
-     control addresses, {PER_SESSION} for each of {sessions} sessions, {OWN} for the rest; raise the limit \
+     control addresses, {PER_SESSION} for each of {sessions} sessions, {rest} for the rest; raise the limit \
      (`LimitNOFILE={needed}` or more in the unit, `ulimit -Hn {needed}` in a shell), or lower limits.sessions or the \
      number of data ports"
 )]
@@ -62,6 +63,7 @@ pub struct TooFewDescriptors {
     ports: u64,
     listeners: u64,
     sessions: u64,
+    rest: u64,
 }
 
 impl Plan {
@@ -78,9 +80,10 @@ impl Plan {
         let by_default = count(config.listeners.iter().filter(|listener| asked(listener).is_none()).count());
 
         let sessions = explicit + by_default;
-        let needed = ports + listeners + OWN + sessions * PER_SESSION;
+        let rest = OWN + waiting(config);
+        let needed = ports + listeners + rest + sessions * PER_SESSION;
         if needed > limit {
-            return Err(TooFewDescriptors { limit, needed, ports, listeners, sessions });
+            return Err(TooFewDescriptors { limit, needed, ports, listeners, sessions, rest });
         }
         let fixed = needed - by_default * PER_SESSION;
         let share = by_default.max(1);
@@ -111,6 +114,12 @@ impl Plan {
             tracing::warn!("{reduced}");
         }
     }
+}
+
+/// Those that may be without their PROXY header at once, if any needs one.
+fn waiting(config: &Config) -> u64 {
+    let is_gated = config.listeners.iter().any(|listener| listener.proxy_protocol.is_some());
+    if is_gated { count(WAITING) } else { 0 }
 }
 
 fn count(n: usize) -> u64 {
@@ -193,6 +202,22 @@ mod tests {
         let config = Config::parse(yaml, "f").unwrap();
         assert!(Plan::new(&config, ONE + 10 + 2).is_ok());
         assert_eq!(Plan::new(&config, ONE + 10 + 1).unwrap_err().ports, 30);
+    }
+
+    #[test]
+    fn sec_28_connections_without_their_header_have_room_beside_the_sessions() {
+        let yaml = |more: &str| {
+            format!(
+                "listeners: [{{ bind: '192.0.2.1:21', upstream: 172.16.0.20, client: {{ data_ports: 20000-20009, address_map: \
+                 [{{ peers: any, announce: local }}] {more} }}, limits: {{ sessions: 1 }} }}]"
+            )
+        };
+        let needed = |more: &str| {
+            let config = Config::parse(&yaml(more), "f").unwrap();
+            Plan::new(&config, 0).unwrap_err().needed
+        };
+        let gated = needed(", proxy_protocol: { trusted: 10.0.0.0/8, data: true }");
+        assert_eq!(gated, needed("") + count(WAITING));
     }
 
     #[test]

@@ -8,9 +8,11 @@ use tokio::sync::Semaphore;
 
 use super::accept::Acceptor;
 use super::admission::{Full, Place};
+use super::control::Endpoint;
 use super::wire::{Batching, Wire};
 use super::{Shared, control, socket};
 use crate::config::{Access, FTP_DATA, SourcePort};
+use crate::proxy_protocol::Header;
 use crate::session::TOO_MANY_FAILURES;
 
 /// Connections that the kernel may finish for us while we are busy; capped by `net.core.somaxconn` (4096 since
@@ -72,12 +74,35 @@ pub(super) async fn serve(shared: Arc<Shared>, listener: Acceptor) {
             accepted = listener.accept() => accepted,
             () = shared.process.stop.cancelled() => return,
         };
-        match admit(&shared, peer) {
-            Ok(place) => {
-                shared.process.tasks.spawn(control::serve(Arc::clone(&shared), stream, peer, place));
+        match &shared.gate {
+            None => welcome(&shared, stream, peer, None),
+            Some(gate) => {
+                let shared = Arc::clone(&shared);
+                gate.enter(stream, peer, move |stream, header| match header {
+                    Header::Client { source, destination } => welcome(&shared, stream, source, Some(destination)),
+                    Header::Local | Header::Unknown => welcome(&shared, stream, peer, None),
+                });
             }
-            Err(reply) => refuse(&shared, stream, reply),
         }
+    }
+}
+
+/// Serves a client, or says why not. `dialled` is where it has connected to, if that was a load balancer.
+fn welcome(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr, dialled: Option<SocketAddr>) {
+    // Its header may have taken a while.
+    if shared.process.stop.is_cancelled() {
+        return;
+    }
+    let at = match stream.local_addr() {
+        Ok(local) => dialled.map_or(Endpoint::direct(peer, local), |dialled| Endpoint::behind(peer, dialled, local)),
+        // Gone before it began: a scanner, or a load balancer's probe.
+        Err(error) => return tracing::debug!(%peer, %error, "client left at once"),
+    };
+    match admit(shared, at.peer) {
+        Ok(place) => {
+            shared.process.tasks.spawn(control::serve(Arc::clone(shared), stream, Box::new(at), place));
+        }
+        Err(reply) => refuse(shared, stream, reply),
     }
 }
 

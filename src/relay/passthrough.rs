@@ -23,6 +23,7 @@ use super::channel::end_of;
 use super::control::Endpoint;
 use super::copy::Moved;
 use super::copy::opaque::copy_opaque;
+use super::gate::Gate;
 use super::ports::bind::{self, Taker};
 use super::ports::{self, BindError, SlotId};
 use super::{Shared, journal, socket};
@@ -56,6 +57,10 @@ fn ports_of(listener: &Listener) -> Vec<(IpAddr, RangeInclusive<u16>)> {
 }
 
 impl Taker for Shared {
+    fn gate(&self, _: SlotId) -> Option<&Arc<Gate>> {
+        self.gate.as_ref().filter(|gate| gate.is_for_data())
+    }
+
     fn connected(self: &Arc<Self>, _: SlotId, at: SocketAddr, stream: TcpStream, from: SocketAddr) {
         match self.passed.connected(from.ip()) {
             Some(entrance) => {
@@ -108,7 +113,7 @@ mod tests {
         let (accepted, _) = listener.accept().unwrap();
         accepted.set_nonblocking(true).unwrap();
         let port = server.local_addr().unwrap().port();
-        let at = Endpoint { peer: "127.0.0.1:21".parse().unwrap(), local: "127.0.0.9:40000".parse().unwrap() };
+        let at = Endpoint::direct("127.0.0.1:21".parse().unwrap(), "127.0.0.9:40000".parse().unwrap());
         let relayed = tokio::spawn(async move { carry(&shared, at, accepted, port).await });
         let (_data, from) = tokio::task::spawn_blocking(move || server.accept()).await.unwrap().unwrap();
         assert_eq!(from.ip(), at.local.ip());

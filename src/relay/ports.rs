@@ -37,6 +37,7 @@ pub use self::pool::{LeaseError, PortPool};
 use self::queue::ViewId;
 pub(super) use self::table::SlotId;
 use self::table::Table;
+use super::gate::Gate;
 use crate::config::DataPorts;
 
 /// None of the ports of a range could be bound.
@@ -63,6 +64,8 @@ pub struct PortRegistry {
 struct Shared {
     /// Where each slot listens.
     slots: Arc<[SocketAddr]>,
+    /// Those of the slots whose connections begin with a PROXY header.
+    gates: HashMap<SlotId, Arc<Gate>>,
     state: Mutex<State>,
     /// Ends the accepting tasks with the last owner.
     _stop: DropGuard,
@@ -85,13 +88,27 @@ impl PortRegistry {
     /// # Errors
     /// None of the ports of one entry could be bound.
     pub fn bind(wanted: &[(IpAddr, RangeInclusive<u16>)]) -> Result<Self, BindError> {
+        Self::bind_behind(wanted, &[])
+    }
+
+    /// The same, where connections to some of the ports have to pass a gate first. Ranges that share a port have
+    /// gates that are alike, which the configuration sees to.
+    pub(super) fn bind_behind(
+        wanted: &[(IpAddr, RangeInclusive<u16>)],
+        gated: &[(IpAddr, RangeInclusive<u16>, Arc<Gate>)],
+    ) -> Result<Self, BindError> {
         let ports = bind::bind(wanted)?;
         let mut bound = vec![true; ports.slots.len()];
         ports.failed.iter().for_each(|(slot, _)| bound[*slot] = false);
         let stop = CancellationToken::new();
         let state = State { table: Table::new(ports.slots.len()), bound, views: HashMap::new() };
         let slots = Arc::clone(&ports.slots);
-        let shared = Arc::new(Shared { slots, state: Mutex::new(state), _stop: stop.clone().drop_guard() });
+        let gates = gated.iter().flat_map(|(ip, ports, gate)| {
+            let slots = ports.clone().filter_map(|port| bind::slot(&slots, ip.to_canonical(), port));
+            slots.map(|slot| (slot, Arc::clone(gate)))
+        });
+        let gates = gates.collect();
+        let shared = Arc::new(Shared { slots, gates, state: Mutex::new(state), _stop: stop.clone().drop_guard() });
         ports.serve(&shared, &stop);
         Ok(Self { shared })
     }
@@ -126,6 +143,10 @@ impl Shared {
 }
 
 impl Taker for Shared {
+    fn gate(&self, slot: SlotId) -> Option<&Arc<Gate>> {
+        self.gates.get(&slot)
+    }
+
     fn bound(&self, slot: SlotId) {
         let mut state = self.lock();
         state.bound[slot] = true;

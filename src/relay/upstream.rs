@@ -12,7 +12,6 @@ use tokio::time::Instant;
 
 use super::control::Endpoint;
 use super::socket::{self, Watched};
-use crate::addr::canonical;
 use crate::config::{Config, Listener, Upstream};
 
 /// Control connections that a listener may have under way to its server at once: half of IIS' listen backlog of 60, which
@@ -34,7 +33,7 @@ pub(super) struct Connected {
 impl Connected {
     fn new(io: Watched) -> io::Result<Self> {
         let stream = io.get_ref();
-        let at = Endpoint { peer: canonical(stream.peer_addr()?), local: canonical(stream.local_addr()?) };
+        let at = Endpoint::direct(stream.peer_addr()?, stream.local_addr()?);
         Ok(Self { io, at })
     }
 }
@@ -126,7 +125,7 @@ impl Connector {
     /// A connection from an address to itself has not left this machine; if it ended at a port of ours, every session
     /// would open another without end. Only now is it known which addresses a wildcard listener has.
     fn refuse_loop(&self, connected: Connected) -> io::Result<Connected> {
-        let Endpoint { peer, local } = connected.at;
+        let Endpoint { peer, local, .. } = connected.at;
         let ours = self.config.listeners.iter().flat_map(|listener| &listener.bind);
         // IPv6 sockets are V6ONLY: what listens on the same port of the other family is another program.
         let is_ours = |bind: &SocketAddr| {

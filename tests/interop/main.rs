@@ -9,6 +9,7 @@ mod clients;
 mod filezilla;
 mod interrupted;
 mod large;
+mod load_balancer;
 mod matrix;
 mod net;
 mod passed;

@@ -1,8 +1,9 @@
-//! A cloud in a box: four network namespaces of this machine, made and removed by the test itself.
+//! A cloud in a box: five network namespaces of this machine, made and removed by the test itself.
 //!
 //! ```text
 //!  Client 203.0.113.2 ──pub── Gateway ──vpc── Proxy  172.16.0.10
-//!         2001:db8:1::2       (EIP)      └─── Server 172.16.0.20
+//!         2001:db8:1::2       (EIP)      ├─── Server 172.16.0.20
+//!                                        └─── Balancer 172.16.0.30
 //! ```
 //!
 //! The gateway translates the elastic IP 203.0.113.10 one to one to an inside address, as a cloud does: no helper
@@ -26,6 +27,8 @@ pub const PROXY_V6: &str = "2001:db8:2::10";
 pub const PROXY: Ipv4Addr = Ipv4Addr::new(172, 16, 0, 10);
 /// The FTP server's machine.
 pub const SERVER: Ipv4Addr = Ipv4Addr::new(172, 16, 0, 20);
+/// The load balancer's.
+pub const BALANCER: Ipv4Addr = Ipv4Addr::new(172, 16, 0, 30);
 
 /// One machine of the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,12 +41,14 @@ pub enum Host {
     Proxy,
     /// The FTP server's machine.
     Server,
+    /// A load balancer before the proxy, in the tests that have one.
+    Balancer,
 }
 
-const HOSTS: [Host; 4] = [Host::Client, Host::Gateway, Host::Proxy, Host::Server];
+const HOSTS: [Host; 5] = [Host::Client, Host::Gateway, Host::Proxy, Host::Server, Host::Balancer];
 
 /// `ip -batch` for each machine; `%` is the prefix of the namespaces.
-const LINKS: [(Host, &str); 4] = [
+const LINKS: [(Host, &str); 5] = [
     (
         Host::Gateway,
         "link set lo up
@@ -51,8 +56,10 @@ const LINKS: [(Host, &str); 4] = [
          link add vpc type bridge
          link add v-proxy master vpc type veth peer name eth0 netns %proxy
          link add v-server master vpc type veth peer name eth0 netns %server
+         link add v-balancer master vpc type veth peer name eth0 netns %balancer
          link set v-proxy up
          link set v-server up
+         link set v-balancer up
          link set pub up
          link set vpc up
          addr add 203.0.113.1/24 dev pub
@@ -85,6 +92,15 @@ const LINKS: [(Host, &str); 4] = [
          link set eth0 up
          addr add 172.16.0.20/24 dev eth0
          route add default via 172.16.0.1",
+    ),
+    (
+        Host::Balancer,
+        "link set lo up
+         link set eth0 up
+         addr add 172.16.0.30/24 dev eth0
+         addr add 2001:db8:2::30/64 dev eth0 nodad
+         route add default via 172.16.0.1
+         route add default via 2001:db8:2::1",
     ),
 ];
 
@@ -185,6 +201,7 @@ impl Net {
                 Host::Gateway => "gateway",
                 Host::Proxy => "proxy",
                 Host::Server => "server",
+                Host::Balancer => "balancer",
             }
     }
 

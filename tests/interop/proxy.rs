@@ -81,6 +81,22 @@ listeners:
     start(net, Host::Server, &config, 2121)
 }
 
+/// Behind a load balancer, as deploy/load-balancer/proxy.yaml has it; `data`: data connections come through it, too.
+/// Otherwise they come by an address that leads to the proxy's machine, 203.0.113.11.
+pub fn behind_load_balancer(net: &Net, data: bool) -> Daemon {
+    certificate::write(net.scratch());
+    let dir = net.scratch().display().to_string();
+    let mut config = include_str!("../../deploy/load-balancer/proxy.yaml")
+        .replace("/etc/ftp-alg/fullchain.pem", &format!("{dir}/cert.pem"))
+        .replace("/etc/ftp-alg/privkey.pem", &format!("{dir}/key.pem"));
+    assert!(config.contains(&dir));
+    if !data {
+        config =
+            config.replace("data: true", "data: false").replace("announce: 203.0.113.10", "announce: 203.0.113.11");
+    }
+    start(net, Host::Proxy, &config, 990)
+}
+
 /// What the proxy is told about TLS, each the body of a flow map.
 #[derive(Debug, Clone, Copy)]
 pub struct Tls<'a> {

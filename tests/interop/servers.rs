@@ -172,7 +172,7 @@ fn append(path: &Path, more: &str) {
 }
 
 /// Where tests/setup.sh has unpacked a server.
-fn unpacked(path: &str) -> PathBuf {
+pub fn unpacked(path: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("interop").join(path);
     assert!(path.exists(), "{} is missing: run tests/setup.sh (`make test` does)", path.display());
     path

@@ -25,6 +25,7 @@ mod limits;
 mod out_of_step;
 mod passive;
 mod passthrough;
+mod proxy_protocol;
 mod quotas;
 mod shutdown;
 mod timeouts;

@@ -117,7 +117,7 @@ mod tests {
 
     /// A control connection with a server at this address.
     fn with(server: &str) -> Endpoint {
-        Endpoint { peer: (ip(server), 21).into(), local: (ip("10.0.0.1"), 40_000).into() }
+        Endpoint::direct((ip(server), 21).into(), (ip("10.0.0.1"), 40_000).into())
     }
 
     #[test]

@@ -14,7 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::BindError;
 use super::table::SlotId;
+use crate::proxy_protocol::Header;
 use crate::relay::accept::Acceptor;
+use crate::relay::gate::Gate;
 use crate::relay::socket;
 
 /// Connections that the kernel holds for us per port. Between two accepts only strangers can fill it, so it is what
@@ -52,7 +54,11 @@ pub(in crate::relay) trait Taker: Send + Sync + 'static {
     /// Another program had this slot, and now it listens.
     fn bound(&self, _slot: SlotId) {}
 
-    /// Somebody has connected to a slot, which listens at `at`. Dropping the connection resets it.
+    /// What a connection to this slot has to pass before it is anybody's.
+    fn gate(&self, slot: SlotId) -> Option<&Arc<Gate>>;
+
+    /// Somebody has connected to a slot, which listens at `at`; `from` is the client, also where a load balancer has
+    /// connected for it. Dropping the connection resets it.
     fn connected(self: &Arc<Self>, slot: SlotId, at: SocketAddr, stream: TcpStream, from: SocketAddr);
 }
 
@@ -137,8 +143,27 @@ impl<T: Taker> Door<T> {
                 accepted = listener.accept() => accepted,
             };
             let Some(taker) = self.taker.upgrade() else { return };
-            taker.connected(self.slot, self.at, stream, from);
+            match taker.gate(self.slot) {
+                Some(gate) => self.pass(gate, stream, from),
+                None => taker.connected(self.slot, self.at, stream, from),
+            }
         }
+    }
+
+    /// Through the gate to the taker, if it is still there by then.
+    fn pass(&self, gate: &Arc<Gate>, stream: TcpStream, from: SocketAddr) {
+        let (slot, at, taker) = (self.slot, self.at, Weak::clone(&self.taker));
+        gate.enter(stream, from, move |stream, header| {
+            let from = match header {
+                Header::Client { source, .. } => source,
+                Header::Unknown => from,
+                // A health check is nobody's data, whomever a port waits for.
+                Header::Local => return,
+            };
+            if let Some(taker) = taker.upgrade() {
+                taker.connected(slot, at, stream, from);
+            }
+        });
     }
 
     /// Itself, if the port still cannot be bound.

@@ -1,7 +1,7 @@
 //! Connecting. Every connection has its options before the first packet leaves.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -10,6 +10,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::{Watched, control_options, data_options, watch_control};
+use crate::addr::Family;
 
 /// Opens a control connection, from the address that routing picks.
 ///
@@ -88,9 +89,13 @@ fn new_outgoing(target: SocketAddr) -> io::Result<TcpSocket> {
     Ok(socket)
 }
 
-/// `source` with any port, in the family of `target`. A link-local address is only valid with its interface, which
-/// is that of the target.
+/// `source` with any port. A link-local address is only valid with its interface, which is that of the target. To a
+/// target of the other family (a client whom a load balancer serves over IPv6, and us over IPv4) it is of no use, and
+/// routing picks another.
 fn source_address(source: IpAddr, target: SocketAddr) -> SocketAddr {
+    if Family::of(source) != Family::of(target.ip()) {
+        return if target.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
+    }
     let mut addr = SocketAddr::new(source.to_canonical(), 0);
     if let (SocketAddr::V6(addr), SocketAddr::V6(target)) = (&mut addr, target)
         && addr.ip().is_unicast_link_local()

@@ -11,6 +11,7 @@ pub mod commands;
 pub mod config;
 pub mod host_port;
 pub mod lines;
+pub mod proxy_protocol;
 pub mod replies;
 pub mod session;
 
