@@ -43,7 +43,7 @@ const LISTENER: Shape = Map(&[
 const CLIENT: Shape =
     Map(&[("address_map", &List(&RULE)), ("data_ports", &Text), ("data_peer", &Text), ("source_port", &Text)]);
 
-const RULE: Shape = Map(&[("peers", &Text), ("announce", &Text)]);
+const RULE: Shape = Map(&[("peers", &Text), ("announce", &Texts)]);
 
 const LIMITS: Shape = Map(&[
     ("sessions", &Text),
