@@ -12,8 +12,8 @@
 //!
 //! Commands flow from the client through `held` (they wait while a data channel is set up, or until an upload
 //! is with the server) into `pending`, replies flow back through `output` (a success waits until the
-//! client has the data). In between, `exchange` sets data channels up and `transfer` follows them, and `tls` says
-//! what each connection is covered by.
+//! client has the data). In between, `exchange` sets data channels up and `transfer` follows them, `tls` says
+//! what each connection is covered by, and `families` what changes where one is IPv6 and the other IPv4.
 
 mod client;
 pub mod event;

@@ -100,6 +100,31 @@ fn rfc_20_ipv4_clients_of_an_ipv6_server() {
     }
 }
 
+/// `server.address_map`: EPRT has an address of the server's family, or is not sent.
+#[test]
+fn rfc_21_an_ipv6_server_is_told_an_ipv6_address() {
+    for (announce, told) in [("192.0.2.10", None), ("[192.0.2.10, \"::1\"]", Some("|2|::1|"))] {
+        let (net, log) = (Net::new(), Transcript::new());
+        let door = Door::open(&log, "server", LOOPBACK_V6, 0);
+        let map = format!("address_map: [{{ peers: any, announce: {announce} }}]");
+        let yaml = Setup::default().yaml(net.proxy(), &door.addr().to_string()).replace("data_mode: same", &map);
+        let scene = Scene::start_at(net, &yaml, &[net.proxy()]);
+        let mut session = Session { client: scene.knock(), server: door.accept(), log };
+        session.reply("220 ready\r\n");
+        let own = Door::open(&session.log, "client data", net.client(), 0);
+        session.client.send(command(Ask::Port, own.addr()));
+        match told {
+            Some(address) => {
+                session.server.line_starting(&format!("EPRT {address}"));
+            }
+            None => {
+                session.client.line_starting("425 Cannot open data connection: no address is configured");
+                session.is_usable();
+            }
+        }
+    }
+}
+
 /// A server may connect before it says that it will, as IIS does.
 #[test]
 fn rfc_21_the_port_is_open_before_the_server_hears_of_it() {

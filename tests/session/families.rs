@@ -1,8 +1,8 @@
 //! IPv6 clients before an IPv4 server (RFC 6384), and the reverse.
 
-use ftp_alg::addr::Leg;
+use ftp_alg::addr::{Family, Leg};
 use ftp_alg::nat::DataMode::{self, Active, Passive, Same};
-use ftp_alg::session::{ClientTls, Event, Lack, Notice, Terminate};
+use ftp_alg::session::{Action, ClientTls, Event, Lack, Notice, Terminate};
 
 use crate::driver::{CLIENT, CLIENT_V6, Driver, SERVER, SERVER_V6, settings};
 
@@ -386,6 +386,29 @@ fn rfc_26_the_reply_to_a_substitute_never_reaches_the_client() {
     d.client("EPSV\r\n");
     d.server("200 PORT 172,16,0,10,117,49 it is\r\n");
     assert_eq!(d.client_got(), "229 Entering Extended Passive Mode (|||20001|)\n");
+}
+
+/// Which family's address a peer is told; the shell chooses it.
+#[test]
+fn rfc_21_what_carries_an_address_carries_one_that_its_reader_can_use() {
+    let (v4, v6) = (Some(Family::V4), Some(Family::V6));
+    for (mut d, command, expected) in [
+        (mixed(Same), "EPSV\r\n", vec![(Leg::Client, None)]),
+        (mixed(Same), "PASV\r\n", vec![(Leg::Client, v4)]),
+        (mixed(Same), EPRT, vec![(Leg::Server, v4)]),
+        (mixed(Active), "EPSV\r\n", vec![(Leg::Client, None), (Leg::Server, v4)]),
+        (reverse(Same), "PASV\r\n", vec![(Leg::Client, v4)]),
+        (reverse(Same), PORT, vec![(Leg::Server, v6)]),
+        (Driver::v6(Same), EPRT, vec![(Leg::Server, v6)]),
+        (Driver::new(Same), "EPRT |1|198.51.100.7|5001|\r\n", vec![(Leg::Server, v4)]),
+    ] {
+        d.client(command);
+        let bind = |action: &Action| {
+            if let Action::Bind { leg, carries, .. } = action { Some((*leg, *carries)) } else { None }
+        };
+        let found: Vec<_> = d.take_actions().iter().filter_map(bind).collect();
+        assert_eq!(found, expected, "{command}");
+    }
 }
 
 #[test]
