@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::addr::Family;
 use crate::ftp::line::MAX_LINE;
 pub use crate::ftp::name::CommandName;
 pub use crate::nat::DataMode;
@@ -132,6 +133,16 @@ pub struct Listener {
     pub timeouts: Timeouts,
     /// How much there may be.
     pub limits: Limits,
+}
+
+impl Listener {
+    /// Where a client may make a data connection in another family than its control connection's. From which address it
+    /// comes nobody can know then, so only where [anybody](DataPeer::Any) may come; and the family is one of `bind`.
+    #[must_use]
+    pub fn client_door(&self, family: Family) -> Option<IpAddr> {
+        let door = self.bind.iter().map(SocketAddr::ip).find(|ip| Family::of(*ip) == family);
+        door.filter(|_| self.client.data_peer == DataPeer::Any)
+    }
 }
 
 /// What is configured once per leg.

@@ -24,7 +24,7 @@ pub fn names(config: &Config) -> Vec<Arc<ResolvedName>> {
     maps.flat_map(|map| map.rules())
         .filter_map(|rule| match &rule.announce {
             Announce::Name(name) => Some(Arc::clone(name)),
-            Announce::Address(_) | Announce::Local | Announce::ControlAddress => None,
+            Announce::Address(_) | Announce::PerFamily(..) | Announce::Local | Announce::ControlAddress => None,
         })
         .collect()
 }

@@ -9,3 +9,4 @@ pub mod host_port;
 pub mod line;
 pub mod name;
 pub mod reply;
+pub mod telnet;

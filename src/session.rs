@@ -12,12 +12,13 @@
 //!
 //! Commands flow from the client through `held` (they wait while a data channel is set up, or until an upload
 //! is with the server) into `pending`, replies flow back through `output` (a success waits until the
-//! client has the data). In between, `exchange` sets data channels up and `transfer` follows them, and `tls` says
-//! what each connection is covered by.
+//! client has the data). In between, `exchange` sets data channels up and `transfer` follows them, `tls` says
+//! what each connection is covered by, and `families` what changes where one is IPv6 and the other IPv4.
 
 mod client;
 pub mod event;
 mod exchange;
+mod families;
 mod output;
 mod pending;
 mod server;
@@ -126,6 +127,8 @@ pub struct Session {
     epsv_only: bool,
     /// The server does not know EPSV; PASV is sent in its place.
     epsv_refused: bool,
+    /// `ALGS DISABLE64` (RFC 6384 §11).
+    algs_off: bool,
     /// The transfer mode is Stream: the end of a file is the end of its connection.
     stream_mode: bool,
     draining: bool,
@@ -169,6 +172,7 @@ impl Session {
             urgent: false,
             epsv_only: false,
             epsv_refused: false,
+            algs_off: false,
             stream_mode: true,
             draining: false,
             closed: false,
@@ -248,6 +252,7 @@ impl Session {
             Event::Reset { leg } => self.close(Reason::Reset(leg)),
             Event::ServerReady { peer, local } => {
                 self.server = Some(Connection { peer: canonical(peer), local: canonical(local) });
+                self.watch_for_options();
                 self.start_implicit_tls(Leg::Server);
             }
             Event::ServerFailed => {
@@ -259,7 +264,7 @@ impl Session {
             Event::TlsFailed { leg: Leg::Client } => self.close(Reason::TlsFailed(Leg::Client)),
             Event::LeftOver { leg } => self.close(Reason::LeftOver(leg)),
             Event::PortBound { id, leg, at } => self.port_bound(id, leg, at),
-            Event::PortRefused { id, lacks, .. } => self.port_refused(id, lacks),
+            Event::PortRefused { id, leg, lacks } => self.port_refused(id, leg, lacks),
             Event::ChannelFlushed { id, leg } => self.channels.flushed(id, leg),
             Event::ChannelEnded { id, report } => self.channel_ended(id, report),
             Event::LoginPermitted => self.login_permitted(),
@@ -306,7 +311,7 @@ impl Session {
         match &mut self.exchange {
             Some(exchange) if exchange.id == id => {
                 exchange.ended = true;
-                self.port_refused(id, Lack::Port);
+                self.port_refused(id, Leg::Client, Lack::Port);
             }
             _ => self.channels.ended(id, report),
         }

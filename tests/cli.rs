@@ -161,6 +161,29 @@ mod check {
         }
     }
 
+    /// Two public addresses, each of both families, on one machine; and one of them that nobody could be told.
+    #[test]
+    fn says_which_address_is_told_to_whom() {
+        let both = "[203.0.113.10, '2001:db8::10']";
+        let (code, stdout, stderr) = check(&listener(&[("announce: local", &format!("announce: {both}"))]));
+        assert!(code == Some(0) && !stderr.contains("address_map"), "{stderr}");
+        for text in [
+            "    any peer                        203.0.113.10 or 2001:db8::10, as the connection is IPv4 or IPv6, port 20000-20020\n",
+            "  What comes in at 203.0.113.10 or 2001:db8::10 has to reach the same ports of this machine",
+        ] {
+            assert!(stdout.contains(text), "{text}\n{stdout}");
+        }
+        let (code, stdout, _) = check(&listener(&[("announce: local", "announce: control-address")]));
+        assert_eq!(code, Some(0));
+        assert!(stdout.contains("0.0.0.0, which stands for the address of the control connection, port"), "{stdout}");
+        let (code, _, stderr) = check(&listener(&[("announce: local", "announce: '2001:db8::10'")]));
+        assert_eq!(code, Some(0));
+        assert!(
+            stderr.contains("warning: listener `ftp`: client.address_map: `2001:db8::10` has no IPv4 address, so PASV"),
+            "{stderr}"
+        );
+    }
+
     /// Only a warning: the service may have another limit.
     #[test]
     fn rel_13_warns_of_a_limit_on_open_files_that_is_too_low() {

@@ -495,6 +495,40 @@ mod refused {
     }
 
     #[test]
+    fn a_list_announces_one_address_of_each_family() {
+        let announced = |list: &str| {
+            let text = VALID.replace("announce: 203.0.113.10", &format!("announce: {list}"));
+            let config = Config::parse(&text, "proxy.yaml").unwrap();
+            config.listeners[0].client.address_map.rules()[0].announce.to_string()
+        };
+        assert_eq!(announced("[203.0.113.10, '2001:db8::10']"), "203.0.113.10 or 2001:db8::10");
+        assert_eq!(announced("['2001:db8::10', 203.0.113.10]"), "203.0.113.10 or 2001:db8::10");
+        assert_eq!(announced("[203.0.113.10]"), "203.0.113.10");
+        assert_eq!(announced("[local]"), "local");
+        for list in [
+            "[203.0.113.10, 203.0.113.11]",
+            "['2001:db8::10', '2001:db8::11']",
+            "[203.0.113.10, '2001:db8::10', 203.0.113.11]",
+            "[203.0.113.10, ftp.example.com]",
+            "[local, 203.0.113.10]",
+        ] {
+            assert_starts(
+                &error("announce: 203.0.113.10", &format!("announce: {list}")),
+                "6:35 listeners[0].client.address_map[0].announce: a list that is not an IPv4 and an IPv6 address; write \
+                 one address of each family, like `[203.0.113.10, \"2001:db8::10\"]`",
+            );
+        }
+        assert_starts(
+            &error("announce: 203.0.113.10", "announce: [203.0.113.10, '::']"),
+            "6:60 listeners[0].client.address_map[0].announce[1]: `::` names no machine",
+        );
+        assert_starts(
+            &error("announce: 203.0.113.10", "announce: []"),
+            "6:35 listeners[0].client.address_map[0].announce: missing; write `announce: ` and an address",
+        );
+    }
+
+    #[test]
     fn auto_is_not_supported_yet() {
         assert_eq!(
             error("announce: 203.0.113.10", "announce: auto"),

@@ -115,6 +115,15 @@ fn files_and_functions_keep_their_budget() {
     }
 }
 
+/// RFC 6384 §5.1: whatever language the peers have agreed on, ASCII is part of it.
+#[test]
+fn rfc_23_our_own_texts_are_ascii() {
+    for source in sources().iter().filter(|source| source.layer == "session" || source.layer == "ftp") {
+        let foreign = source.code.lines().find(|line| !line.is_ascii());
+        assert_eq!(foreign, None, "{}", source.path.display());
+    }
+}
+
 /// Everything here reads what strangers send. Memory errors cannot be written down, and a panic is one session's end.
 #[test]
 fn sec_35_there_is_no_unsafe_code() {

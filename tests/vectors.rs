@@ -33,7 +33,7 @@ fn lines(mut stream: &[u8]) -> Vec<Bytes> {
     while let Some(piece) = splitter.next(&mut stream) {
         match piece {
             Piece::Line(line) => lines.push(line),
-            Piece::Overlong { .. } => panic!("an overlong line in the table"),
+            Piece::Overlong { .. } | Piece::Option(_) => panic!("an overlong line in the table"),
         }
     }
     assert!(!splitter.is_mid_line(), "a line without its end in the table");

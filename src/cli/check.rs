@@ -82,8 +82,8 @@ fn resolve(name: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
     if found.is_empty() { Err(format!("`{name}` has no address")) } else { Ok(found) }
 }
 
-/// What is permitted and yet likely to go wrong: what this machine's kernel settings may do to the configured ports, a
-/// server that may be anybody, certificates at their end. Nothing about what cannot be read.
+/// What is permitted and yet likely to go wrong: what this machine's kernel settings may do to the configured ports,
+/// addresses of the wrong family, a server that may be anybody, certificates at their end. Nothing about what cannot be read.
 #[must_use]
 pub fn warnings(config: &Config) -> Vec<String> {
     let ports = match (setting("ip_local_port_range"), setting("ip_local_reserved_ports")) {
@@ -91,7 +91,9 @@ pub fn warnings(config: &Config) -> Vec<String> {
         _ => Vec::new(),
     };
     let ports = ports.iter().map(ToString::to_string);
-    ports.chain(tls::warnings(config, SystemTime::now())).collect()
+    let families = warning::family::misfits(config);
+    let families = families.iter().map(ToString::to_string);
+    ports.chain(families).chain(tls::warnings(config, SystemTime::now())).collect()
 }
 
 /// What the limit on open files of this process does not allow; `run` says so itself.

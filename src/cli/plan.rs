@@ -172,13 +172,18 @@ impl Plan<'_> {
     /// An announced address that is not this machine's own is somebody else's to forward.
     fn forwarded(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let rules = self.listener.client.address_map.rules().iter();
+        let is_elsewhere = |ip: &IpAddr| !self.listener.bind.iter().any(|bind| bind.ip() == *ip);
+        let join_elsewhere = |ips: &[IpAddr]| {
+            let ips: Vec<String> = ips.iter().filter(|ip| is_elsewhere(ip)).map(ToString::to_string).collect();
+            (!ips.is_empty()).then(|| ips.join(" or "))
+        };
         let mut fixed: Vec<String> = rules
-            .filter(|rule| match &rule.announce {
-                Announce::Address(ip) => !self.listener.bind.iter().any(|bind| bind.ip() == *ip),
-                Announce::Name(_) => true,
-                Announce::Local | Announce::ControlAddress => false,
+            .filter_map(|rule| match &rule.announce {
+                Announce::Address(ip) => join_elsewhere(&[*ip]),
+                Announce::PerFamily(v4, v6) => join_elsewhere(&[(*v4).into(), (*v6).into()]),
+                Announce::Name(name) => Some(name.name().into()),
+                Announce::Local | Announce::ControlAddress => None,
             })
-            .map(|rule| rule.announce.to_string())
             .collect();
         fixed.dedup();
         if fixed.is_empty() {
@@ -273,6 +278,7 @@ fn map(f: &mut Formatter<'_>, map: &AddressMap, ports: &str) -> fmt::Result {
 fn told(announce: &Announce) -> String {
     match announce {
         Announce::Address(ip) => ip.to_string(),
+        Announce::PerFamily(v4, v6) => format!("{v4} or {v6}, as the connection is IPv4 or IPv6"),
         Announce::Local => "this machine's end of its control connection".into(),
         Announce::ControlAddress => "0.0.0.0, which stands for the address of the control connection".into(),
         Announce::Name(name) => {

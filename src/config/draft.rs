@@ -213,9 +213,25 @@ impl Reader<'_, '_> {
     fn rule(&mut self, raw: Option<raw::Rule>, at: KeyPath) -> (KeyPath, Option<Peers>, Option<Announce>) {
         let Some(raw) = raw else { return (at, None, None) };
         let peers = self.required(raw.peers, &at.key("peers"), value::peers, "`peers: any`, or a network");
-        let example = "`announce: ` and an address, `local`, or a DNS name";
-        let announce = self.required(raw.announce, &at.key("announce"), value::announce, example);
+        let announce = self.announce(raw.announce, &at.key("announce"));
         (at, peers, announce)
+    }
+
+    /// One thing, or an address of each family.
+    fn announce(&mut self, raw: Option<raw::Texts>, at: &KeyPath) -> Option<Announce> {
+        const EXAMPLE: &str = "write `announce: ` and an address, `local`, or a DNS name";
+        let texts = raw.unwrap_or_default();
+        if texts.is_empty() {
+            self.missing(at, "missing", EXAMPLE);
+        }
+        let count = texts.len();
+        let paths = (0..count).map(|i| at.index(i));
+        let found: Vec<Announce> =
+            paths.zip(texts).filter_map(|(at, text)| self.optional(text, &at, value::announce)).collect();
+        if found.len() < count {
+            return None;
+        }
+        value::announce_all(found).map_err(|wrong| self.problems.report(at, wrong)).ok().flatten()
     }
 
     fn allow(&mut self, raw: Option<raw::Texts>, at: &KeyPath) -> Option<Vec<IpNet>> {

@@ -57,7 +57,7 @@ pub(super) struct Server {
 #[serde(deny_unknown_fields)]
 pub(super) struct Rule {
     pub(super) peers: Option<String>,
-    pub(super) announce: Option<String>,
+    pub(super) announce: Option<Texts>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -48,7 +48,7 @@ const CLIENT: Shape = Map(&[
     ("proxy_protocol", &Map(&[("trusted", &Texts), ("data", &Text)])),
 ]);
 
-const RULE: Shape = Map(&[("peers", &Text), ("announce", &Text)]);
+const RULE: Shape = Map(&[("peers", &Text), ("announce", &Texts)]);
 
 const LIMITS: Shape = Map(&[
     ("sessions", &Text),

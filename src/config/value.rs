@@ -191,6 +191,24 @@ pub(super) fn announce(text: &str) -> Parsed<Announce> {
     Ok(Announce::Name(Arc::new(ResolvedName::new(name))))
 }
 
+/// What stands in a list: one thing, or an address of each family. `None` for an empty list.
+pub(super) fn announce_all(mut all: Vec<Announce>) -> Parsed<Option<Announce>> {
+    if all.len() < 2 {
+        return Ok(all.pop());
+    }
+    match all[..] {
+        [Announce::Address(IpAddr::V4(v4)), Announce::Address(IpAddr::V6(v6))]
+        | [Announce::Address(IpAddr::V6(v6)), Announce::Address(IpAddr::V4(v4))] => {
+            Ok(Some(Announce::PerFamily(v4, v6)))
+        }
+        _ => Err(Wrong::new(
+            "a list that is not an IPv4 and an IPv6 address",
+            "write one address of each family, like `[203.0.113.10, \"2001:db8::10\"]`; a DNS name stands alone and \
+             may have both, and so do `local` and `control-address`",
+        )),
+    }
+}
+
 fn announced_address(ip: IpAddr) -> Parsed<Announce> {
     if ip.is_unspecified() {
         let what = format!("`{ip}` names no machine");

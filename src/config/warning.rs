@@ -1,5 +1,7 @@
 //! What is permitted and yet likely to go wrong on this machine.
 
+pub mod family;
+
 use std::fmt;
 use std::ops::RangeInclusive;
 

@@ -11,7 +11,8 @@ use nom::sequence::delimited;
 use nom::{IResult, Parser};
 
 use super::host_port::{self, EprtArgument};
-use super::line::trim_end;
+use super::line::{trim_end, without_options};
+use super::telnet::Refusal;
 use crate::addr::{Claimed, Family};
 
 /// Bytes of a verb that a log line shows: twice the longest in use (`STATUS64` has eight, RFC 6384 §11).
@@ -87,6 +88,8 @@ pub enum Command<'a> {
     Host,
     /// HELP.
     Help,
+    /// ALGS (RFC 6384 §11).
+    Algs(Algs),
     /// Everything else, an empty line too.
     Other,
 }
@@ -127,6 +130,19 @@ pub enum Protection {
     /// `S` or `E`, which TLS does not have (RFC 4217 §9): answered 536.
     Partial,
     /// Anything else: answered 504.
+    Other,
+}
+
+/// What ALGS asks an FTP ALG for (RFC 6384 §11), in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Algs {
+    /// `STATUS64`: what it translates.
+    Status,
+    /// `ENABLE64`: to translate.
+    Enable,
+    /// `DISABLE64`: not to.
+    Disable,
+    /// Anything else, or nothing: answered 504.
     Other,
 }
 
@@ -239,6 +255,14 @@ impl CommandLine {
         (self.wire.slice(..len), self.wire.slice(len..))
     }
 
+    /// The line without the Telnet options at its start, and what is to be said to them.
+    #[must_use]
+    pub fn without_options(&self) -> (Self, Vec<Refusal>) {
+        let (line, refusals) = without_options(self.wire());
+        // An option may have taken the CR in, and nothing else that would matter.
+        (Self::new(line).unwrap_or_else(|_| self.clone()), refusals)
+    }
+
     /// What the line asks for.
     ///
     /// # Errors
@@ -341,6 +365,7 @@ fn command<'a>(verb: &[u8], argument: &'a [u8]) -> Result<Command<'a>, CommandEr
         b"SSCN" => Command::Sscn,
         b"HOST" => Command::Host,
         b"HELP" => Command::Help,
+        b"ALGS" => Command::Algs(algs(argument)),
         _ => Command::Other,
     })
 }
@@ -383,6 +408,15 @@ fn size(argument: &[u8]) -> Option<u32> {
         .parse(argument.trim_ascii())
         .ok()
         .map(|(_, size)| size)
+}
+
+fn algs(argument: &[u8]) -> Algs {
+    match argument.trim_ascii().to_ascii_uppercase().as_slice() {
+        b"STATUS64" => Algs::Status,
+        b"ENABLE64" => Algs::Enable,
+        b"DISABLE64" => Algs::Disable,
+        _ => Algs::Other,
+    }
 }
 
 fn protection(argument: &[u8]) -> Protection {
@@ -484,6 +518,11 @@ mod tests {
             (b"HELP USER", Command::Help),
             (b"SSCN ON", Command::Sscn),
             (b"CCC", Command::Ccc),
+            (b"ALGS STATUS64", Command::Algs(Algs::Status)),
+            (b"algs  enable64 ", Command::Algs(Algs::Enable)),
+            (b"ALGS DISABLE64", Command::Algs(Algs::Disable)),
+            (b"ALGS", Command::Algs(Algs::Other)),
+            (b"ALGS STATUS", Command::Algs(Algs::Other)),
             (b"PASVX", Command::Other),
             (b"12 x", Command::Other),
             (b"\xd6\xd0", Command::Other),

@@ -1,7 +1,7 @@
 //! The address map: which address a peer is told to connect to.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use ipnet::IpNet;
@@ -42,6 +42,8 @@ impl fmt::Display for Peers {
 pub enum Announce {
     /// This address.
     Address(IpAddr),
+    /// One of these, by the family that the peer's command asks for.
+    PerFamily(Ipv4Addr, Ipv6Addr),
     /// The local address of the control connection.
     Local,
     /// `0.0.0.0`, which FileZilla and WinSCP read as "the address of the control connection"
@@ -55,6 +57,7 @@ impl fmt::Display for Announce {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Address(ip) => ip.fmt(f),
+            Self::PerFamily(v4, v6) => write!(f, "{v4} or {v6}"),
             Self::Local => f.write_str("local"),
             Self::ControlAddress => f.write_str("control-address"),
             Self::Name(name) => f.write_str(name.name()),
@@ -139,18 +142,38 @@ impl AddressMap {
         &self.rules
     }
 
-    /// What to announce to `peer`, whose control connection ends at our address `local`, for `port`.
-    /// `None`: no rule is for this peer, or the rule's name has never been resolved.
+    /// What to announce to `peer`, whose control connection ends at our address `local`, for `port`: an address of this
+    /// family if there is one, else of the other. `None`: no rule is for this peer, or the rule's name has never been
+    /// resolved.
     #[must_use]
-    pub fn announce(&self, peer: IpAddr, local: IpAddr, port: u16) -> Option<Announced> {
+    pub fn announce(&self, peer: IpAddr, local: IpAddr, port: u16, family: Family) -> Option<Announced> {
         let rule = self.rules.iter().find(|rule| rule.peers.contains(peer))?;
-        let ip = match &rule.announce {
-            Announce::Address(ip) => *ip,
-            Announce::Local => local,
-            Announce::ControlAddress => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            Announce::Name(name) => name.get(Family::of(local))?,
-        };
-        Some(Announced::new(ip, port))
+        Some(Announced::new(rule.announce.address(local, family)?, port))
+    }
+}
+
+impl Announce {
+    fn address(&self, local: IpAddr, family: Family) -> Option<IpAddr> {
+        Some(match (self, family) {
+            (Self::Address(ip), _) => *ip,
+            (Self::PerFamily(v4, _), Family::V4) => (*v4).into(),
+            (Self::PerFamily(_, v6), Family::V6) => (*v6).into(),
+            (Self::Local, _) => local,
+            (Self::ControlAddress, Family::V4) => Ipv4Addr::UNSPECIFIED.into(),
+            (Self::ControlAddress, Family::V6) => Ipv6Addr::UNSPECIFIED.into(),
+            (Self::Name(name), family) => name.get(family)?,
+        })
+    }
+
+    /// Whether a peer can be told an address of this family, as far as that is known without a connection. A name that
+    /// has not been resolved may have any.
+    #[must_use]
+    pub fn may_be(&self, family: Family) -> bool {
+        match self {
+            Self::Address(ip) => Family::of(*ip) == family,
+            Self::PerFamily(..) | Self::Local | Self::ControlAddress => true,
+            Self::Name(name) => name.get(family).is_none_or(|ip| Family::of(ip) == family),
+        }
     }
 }
 
@@ -173,7 +196,7 @@ mod tests {
             rule("172.16.0.0/16", Announce::Address(ip("172.16.0.10"))),
             rule("any", Announce::Address(ip("203.0.113.10"))),
         ]);
-        let to = |peer: &str| map.announce(ip(peer), ip("172.16.0.10"), 20000).unwrap().0.to_string();
+        let to = |peer: &str| map.announce(ip(peer), ip("172.16.0.10"), 20000, Family::V4).unwrap().0.to_string();
         assert_eq!(to("172.16.9.9"), "172.16.0.10:20000");
         assert_eq!(to("::ffff:172.16.9.9"), "172.16.0.10:20000");
         assert_eq!(to("198.51.100.7"), "203.0.113.10:20000");
@@ -182,14 +205,16 @@ mod tests {
     #[test]
     fn a_peer_without_a_rule_is_announced_nothing() {
         let map = AddressMap::new(vec![rule("10.0.0.0/8", Announce::Local)]);
-        assert_eq!(map.announce(ip("192.0.2.1"), ip("10.0.0.1"), 1), None);
+        assert_eq!(map.announce(ip("192.0.2.1"), ip("10.0.0.1"), 1, Family::V4), None);
     }
 
     #[test]
     fn a_name_keeps_its_last_good_address_and_prefers_the_family_of_the_connection() {
         let name = Arc::new(ResolvedName::new("ftp.example.com"));
         let map = AddressMap::new(vec![rule("any", Announce::Name(Arc::clone(&name)))]);
-        let now = |local: &str| map.announce(ip("192.0.2.1"), ip(local), 1).map(|a| a.0.ip());
+        let now = |local: &str| {
+            map.announce(ip("192.0.2.1"), ip(local), 1, Family::of(ip(local))).map(|announced| announced.0.ip())
+        };
         assert_eq!(now("10.0.0.1"), None, "never resolved");
         assert!(name.set(vec![ip("203.0.113.9"), ip("2001:db8::9")]));
         assert_eq!(now("10.0.0.1"), Some(ip("203.0.113.9")));
@@ -197,5 +222,29 @@ mod tests {
         assert!(!name.set(vec![]), "a failed look-up changes nothing");
         assert_eq!(now("10.0.0.1"), Some(ip("203.0.113.9")));
         assert!(!name.set(vec![ip("2001:db8::9"), ip("203.0.113.9")]), "another order is no change");
+    }
+
+    #[test]
+    fn each_family_has_its_address() {
+        let both = Announce::PerFamily(Ipv4Addr::new(203, 0, 113, 10), "2001:db8::10".parse().unwrap());
+        let told = |announce: Announce, local: &str, family| {
+            let map = AddressMap::new(vec![rule("any", announce)]);
+            map.announce(ip("192.0.2.1"), ip(local), 20000, family).unwrap().0.ip().to_string()
+        };
+        assert_eq!(told(both.clone(), "fd00::1", Family::V4), "203.0.113.10");
+        assert_eq!(told(both.clone(), "10.0.0.1", Family::V6), "2001:db8::10");
+        assert_eq!(told(Announce::ControlAddress, "10.0.0.1", Family::V4), "0.0.0.0");
+        assert_eq!(told(Announce::ControlAddress, "fd00::1", Family::V6), "::");
+        // Nothing better is there: who asked has to see that it is of the other family.
+        assert_eq!(told(Announce::Local, "fd00::1", Family::V4), "fd00::1");
+        assert_eq!(told(Announce::Address(ip("203.0.113.10")), "fd00::1", Family::V6), "203.0.113.10");
+        let fits = |announce: &Announce| (announce.may_be(Family::V4), announce.may_be(Family::V6));
+        assert_eq!(fits(&both), (true, true));
+        assert_eq!(fits(&Announce::Address(ip("203.0.113.10"))), (true, false));
+        assert_eq!(fits(&Announce::Local), (true, true));
+        let name = Arc::new(ResolvedName::new("ftp.example.com"));
+        assert_eq!(fits(&Announce::Name(Arc::clone(&name))), (true, true), "nobody knows yet");
+        name.set(vec![ip("2001:db8::10")]);
+        assert_eq!(fits(&Announce::Name(name)), (false, true));
     }
 }

@@ -18,7 +18,7 @@ use super::encryption::{self, Keys};
 use super::ports::{Lease, LeaseError, LeaseLost};
 use super::socket;
 use super::{Shared, finished};
-use crate::addr::{Announced, Leg, PerLeg};
+use crate::addr::{Announced, Family, Leg, PerLeg};
 use crate::config::tls::ClientTls;
 use crate::config::{FTP_DATA, SourcePort};
 use crate::nat::policy::DialTarget;
@@ -27,7 +27,8 @@ use crate::session::{ChannelId, ChannelReport, End, Event, Lack};
 /// What a session wants of a channel. Dropping the sender closes the channel.
 #[derive(Debug)]
 pub(super) enum Order {
-    Bind(Leg),
+    /// Listen, and say what the peer is to be told: an address of this family, or a port alone.
+    Bind(Leg, Option<Family>),
     Dial(Leg, DialTarget),
     /// The transfer begins, encrypted where there are keys.
     Begin(Keys),
@@ -112,9 +113,16 @@ type Handshake = Pin<Box<dyn Future<Output = io::Result<secured::End>> + Send>>;
 type Step = Pin<Box<dyn Future<Output = Stepped> + Send>>;
 
 enum Stepped {
-    Leased(Result<Lease, LeaseError>),
+    /// With the address that the peer is told.
+    Leased(Result<Lease, LeaseError>, IpAddr),
     Accepted(Result<std::net::TcpStream, LeaseLost>),
     Dialled(io::Result<TcpStream>),
+}
+
+/// Where a peer comes in: the local address, and what it is told.
+struct Doorway {
+    local: IpAddr,
+    told: IpAddr,
 }
 
 struct Channel {
@@ -191,7 +199,7 @@ impl Channel {
             let (leg, stepped) = tokio::select! {
                 order = orders.recv() => {
                     match order.ok_or(End::Closed)? {
-                        Order::Bind(leg) => self.steps[leg] = Some(self.lease(leg)),
+                        Order::Bind(leg, carries) => self.bind(leg, carries),
                         Order::Dial(leg, target) => {
                             self.targets[leg] = Some(target);
                             self.dial_if_due(leg);
@@ -218,7 +226,7 @@ impl Channel {
                     Some(keys) => return Ok(keys),
                     None => match orders.recv().await.ok_or(End::Closed)? {
                         Order::Begin(keys) => begun = Some(keys),
-                        Order::Bind(_) | Order::Dial(..) => {}
+                        Order::Bind(..) | Order::Dial(..) => {}
                     },
                 }
             }
@@ -253,13 +261,16 @@ impl Channel {
 
     fn stepped(&mut self, leg: Leg, stepped: Stepped) -> Result<(), End> {
         match stepped {
-            Stepped::Leased(lease) => match self.announced(leg, lease) {
-                Ok((lease, at)) => {
-                    self.steps[leg] = Some(accept(lease));
-                    self.tell(What::Bound(leg, at));
-                }
-                Err(lacks) => self.tell(What::Refused(leg, lacks)),
-            },
+            Stepped::Leased(Ok(lease), ip) => {
+                let at = Announced::new(ip, lease.port());
+                self.steps[leg] = Some(accept(lease));
+                self.tell(What::Bound(leg, at));
+            }
+            Stepped::Leased(Err(error), _) => {
+                let (listener, peer) = (&self.shared.config.name, self.endpoints[leg].peer.ip());
+                tracing::warn!(%listener, %leg, %peer, %error, "no data port");
+                self.tell(What::Refused(leg, Lack::Port));
+            }
             Stepped::Accepted(accepted) => {
                 let stream = accepted.map_err(|_| End::NeverConnected(leg))?;
                 self.streams[leg] = Some(TcpStream::from_std(stream).map_err(|_| End::Reset(leg))?);
@@ -273,29 +284,51 @@ impl Channel {
         Ok(())
     }
 
-    fn lease(&self, leg: Leg) -> Step {
-        let pool = self.shared.ports[leg].clone();
-        let (local, peer) = (self.endpoints[leg].local.ip(), self.endpoints[leg].peer.ip());
-        let wait = self.shared.config.timeouts.port_wait;
-        Box::pin(async move { Stepped::Leased(pool.lease(local, peer, wait).await) })
+    /// Listens for the peer of a leg, if it can be told where.
+    fn bind(&mut self, leg: Leg, carries: Option<Family>) {
+        match self.doorway(leg, carries) {
+            Ok(Doorway { local, told }) => self.steps[leg] = Some(self.lease(leg, local, told)),
+            Err(lacks) => self.tell(What::Refused(leg, lacks)),
+        }
     }
 
-    /// What to tell the peer of a leg that has got a port.
-    fn announced(&self, leg: Leg, lease: Result<Lease, LeaseError>) -> Result<(Lease, Announced), Lack> {
-        let listener = &self.shared.config.name;
+    fn lease(&self, leg: Leg, local: IpAddr, told: IpAddr) -> Step {
+        let pool = self.shared.ports[leg].clone();
         let peer = self.endpoints[leg].peer.ip();
-        let lease = lease
-            .inspect_err(|error| tracing::warn!(%listener, %leg, %peer, %error, "no data port"))
-            .map_err(|_| Lack::Port)?;
+        let wait = self.shared.config.timeouts.port_wait;
+        Box::pin(async move { Stepped::Leased(pool.lease(local, peer, wait).await, told) })
+    }
+
+    /// Where the peer of a leg will come in.
+    fn doorway(&self, leg: Leg, carries: Option<Family>) -> Result<Doorway, Lack> {
+        let (config, endpoint) = (&self.shared.config, self.endpoints[leg]);
+        let (listener, peer, local) = (&config.name, endpoint.peer.ip(), endpoint.local.ip());
         let map = match leg {
-            Leg::Client => &self.shared.config.client.address_map,
-            Leg::Server => &self.shared.config.server.address_map,
+            Leg::Client => &config.client.address_map,
+            Leg::Server => &config.server.address_map,
         };
-        let at = map.announce(peer, self.endpoints[leg].dialled.ip(), lease.port());
-        if at.is_none() {
+        let dialled = endpoint.dialled.ip();
+        let family = carries.unwrap_or(Family::of(dialled));
+        // Its port comes later.
+        let Some(Announced(told)) = map.announce(peer, dialled, 0, family) else {
             tracing::warn!(%listener, %leg, %peer, "the address map has no address for this peer yet");
+            return Err(Lack::Address);
+        };
+        let told = told.ip();
+        let at = match carries {
+            Some(family) if Family::of(told) != family => None,
+            // 0.0.0.0 stands for the address of the control connection.
+            Some(family) if family != Family::of(dialled) && !told.is_unspecified() => config.client_door(family),
+            Some(_) | None => Some(local),
+        };
+        match (at, leg) {
+            (Some(local), _) => return Ok(Doorway { local, told }),
+            (None, Leg::Client) => {
+                tracing::debug!(%listener, %peer, "the client has no use for an address of this map")
+            }
+            (None, Leg::Server) => tracing::warn!(%listener, %peer, %told, "the server has no use for this address"),
         }
-        Ok((lease, at.ok_or(Lack::Address)?))
+        Err(Lack::Family)
     }
 
     /// Dials an end that has its target, unless the other end still waits for its peer.

@@ -347,7 +347,7 @@ impl Control {
                     wire.shutdown();
                 }
             }
-            Action::Bind { id, leg } => self.order(id, Order::Bind(leg)),
+            Action::Bind { id, leg, carries } => self.order(id, Order::Bind(leg, carries)),
             Action::Dial { id, leg, target } => self.order(id, Order::Dial(leg, target)),
             Action::Begin { id, protect } => self.begin(id, protect),
             Action::StartTls { leg } => self.start_tls(leg),

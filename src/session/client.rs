@@ -14,7 +14,6 @@ use super::{Session, TOO_MANY_FAILURES, event::Notice};
 use crate::addr::{Claimed, Family, Leg};
 use crate::ftp::command::{Command, CommandError, CommandLine, EpsvArgument, LineError, TransferVerb};
 use crate::ftp::line::Piece;
-use crate::nat::DataMode;
 
 /// How much may be held back before the client is no longer read.
 const MAX_HELD_LINES: usize = 20;
@@ -94,6 +93,14 @@ impl Held {
         }
     }
 
+    /// The commands, as far as they are some.
+    pub(super) fn lines_mut(&mut self) -> impl Iterator<Item = &mut CommandLine> {
+        self.inputs.iter_mut().filter_map(|input| match input {
+            Input::Line(line) => Some(line),
+            Input::TooLong | Input::ControlByte => None,
+        })
+    }
+
     /// What was read and not looked at.
     pub(super) fn take_blindly(&mut self) -> Bytes {
         std::mem::take(&mut self.unread).into()
@@ -149,6 +156,10 @@ impl Session {
                 }
                 Piece::Overlong { last: true, .. } => Input::TooLong,
                 Piece::Overlong { last: false, .. } => continue,
+                Piece::Option(refusal) => {
+                    self.refuse(Leg::Client, refusal);
+                    continue;
+                }
             };
             self.timers.stop(Timer::Line);
             self.receive(input, now);
@@ -311,6 +322,7 @@ impl Session {
             }
             Command::Pass | Command::Acct => self.log_in(line, LoginVerb::Secret),
             Command::LongAddress => self.answer("502 Command not implemented, use EPRT or EPSV.\r\n"),
+            Command::Algs(asked) => self.algs(line, asked),
             Command::Auth(_) => self.answer(NOT_IMPLEMENTED),
             Command::Pbsz(_)
             | Command::Prot(_)
@@ -357,37 +369,18 @@ impl Session {
         Transfer { verb, path, began: now, code: None, answered: false, unheld, aborted: false }
     }
 
-    fn epsv_all(&mut self, line: &CommandLine) {
-        if self.settings.data_mode == DataMode::Same && !self.epsv_refused && self.families_match() {
-            self.forward(line, Pending::EpsvAll);
-        } else {
-            self.epsv_only = true;
-            self.answer("200 EPSV ALL command successful.\r\n");
-        }
-    }
-
     /// PORT or EPRT. Nothing is sent anywhere unless the address passes.
     fn active(&mut self, asked: Setup, claimed: Claimed) {
         match self.settings.policy.vet(claimed, self.client.ip()) {
             Ok(target) => self.set_up_active(asked, target),
             Err(refusal) => {
                 self.act(Action::Notice(Notice::Refused(refusal)));
+                let is_of_other_family = claimed.ip.is_some_and(|ip| Family::of(ip) != self.client_family());
+                if asked == Setup::Eprt && is_of_other_family {
+                    return self.unknown_family();
+                }
                 self.answer("501 Illegal PORT address.\r\n");
             }
         }
-    }
-
-    /// RFC 2428 §2: 522 with the list of what may be asked for.
-    fn unknown_family(&mut self) {
-        let number = self.client_family().number();
-        self.answer(format!("522 Network protocol not supported, use ({number})\r\n"));
-    }
-
-    pub(super) fn client_family(&self) -> Family {
-        Family::of(self.client.ip())
-    }
-
-    fn families_match(&self) -> bool {
-        self.server.is_some_and(|server| Family::of(server.peer.ip()) == self.client_family())
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::addr::{Announced, Leg, PerLeg};
+use crate::addr::{Announced, Family, Leg, PerLeg};
 use crate::ftp::command::TransferVerb;
 use crate::nat::policy::{DialTarget, Refusal};
 
@@ -111,6 +111,8 @@ pub enum Lack {
     Port,
     /// An address: the name to announce has never been resolved.
     Address,
+    /// An address of the family that has to be [carried](Action::Bind::carries), or one at which the peer may connect.
+    Family,
 }
 
 /// The end of a data channel.
@@ -199,6 +201,9 @@ pub enum Action {
         id: ChannelId,
         /// The end that accepts.
         leg: Leg,
+        /// The family of the address that the peer is told; `None`: a port alone (229), for the address that the peer is
+        /// connected to.
+        carries: Option<Family>,
     },
     /// Open a channel, if it is not open yet, and connect this end: at once, or as soon as the other end,
     /// if that one accepts, has its peer.

@@ -31,15 +31,21 @@ impl Setup {
 
     /// What to send to the server for what the client sent.
     ///
-    /// A kept verb stays as it is, except that PASV and PORT cannot carry an IPv6 address; a substituted one
+    /// A verb that may be kept stays as it is, except that PASV and PORT cannot carry an IPv6 address; a substituted one
     /// is the plainest that the family allows, since the servers in question are old.
-    pub(super) const fn towards_server(self, mode: DataMode, family: Family, epsv_refused: bool) -> Self {
+    pub(super) const fn towards_server(
+        self,
+        mode: DataMode,
+        family: Family,
+        may_keep: bool,
+        epsv_refused: bool,
+    ) -> Self {
         let passive = match mode {
             DataMode::Same => self.is_passive(),
             DataMode::Passive => true,
             DataMode::Active => false,
         };
-        let kept = passive == self.is_passive();
+        let kept = may_keep && passive == self.is_passive();
         let extended = matches!(self, Self::Epsv | Self::Eprt) && kept && !(passive && epsv_refused);
         match (passive, family) {
             (true, Family::V4) if !extended => Self::Pasv,
@@ -87,6 +93,16 @@ impl Exchange {
         let bound = |accepts| if accepts { Bound::Awaited } else { Bound::No };
         let announced = PerLeg { client: bound(asked.is_passive()), server: bound(!sent.is_passive()) };
         Self { id, asked, sent, family_argument: None, dial_client: None, ended: false, announced, epsv_refusal: None }
+    }
+
+    /// The family of the address that the peer of an accepting end is told, given the server's. `None`: 229 has a port
+    /// only, and the client connects to where it is connected to.
+    pub(super) const fn carries(&self, leg: Leg, server: Family) -> Option<Family> {
+        match (leg, self.asked, self.sent) {
+            (Leg::Client, Setup::Epsv, _) => None,
+            (Leg::Server, _, Setup::Eprt) => Some(server),
+            (Leg::Client | Leg::Server, _, _) => Some(Family::V4),
+        }
     }
 
     /// The ends that accept.

@@ -10,7 +10,7 @@ use super::exchange::Collected;
 use super::pending::{Match, Pending, Ticket, Transfer};
 use super::timer::Timer;
 use super::transfer::Unhold;
-use super::{Session, UNAVAILABLE};
+use super::{ClientTls, Session, UNAVAILABLE};
 use crate::addr::Leg;
 use crate::ftp::line::Piece;
 use crate::ftp::reply::{Code, ReplyLine, feat_names_hidden, starts_with_command};
@@ -59,6 +59,7 @@ impl Session {
             match piece {
                 Piece::Line(line) => self.reply_line(line, now),
                 Piece::Overlong { bytes, first, last } => self.long_reply_line(bytes, first, last, now),
+                Piece::Option(refusal) => self.refuse(Leg::Server, refusal),
             }
         }
         if !self.closed && !data.is_empty() {
@@ -228,7 +229,8 @@ impl Session {
             Route::Pass => self.send_client(line),
             Route::Drop => {}
             Route::Filter if inner && self.settings.denied.iter().any(|name| name.is_in_feat(&line)) => {}
-            Route::Filter if inner && feat_names_hidden(&line) => {}
+            Route::Filter
+                if inner && feat_names_hidden(&line) && self.settings.tls.client != ClientTls::Passthrough => {}
             Route::Filter => self.send_client(line),
             Route::Final => {
                 if let Some(data) = self.output.put_final(line) {
@@ -300,6 +302,7 @@ impl Session {
             Pending::Rein => {
                 if code.is_success() {
                     self.epsv_only = false;
+                    self.algs_off = false;
                     self.stream_mode = true;
                     self.user = None;
                     self.withdraw_offer();

@@ -13,6 +13,8 @@ use crate::ftp::reply::{Code, extended, passive, write_227, write_229};
 use crate::nat::policy::DialTarget;
 
 const NO_ADDRESS: &str = "425 Cannot open data connection: its public address is not known yet, try again later.\r\n";
+const NO_IPV4: &str = "425 PASV cannot carry an IPv6 address, use EPSV.\r\n";
+const NO_FAMILY: &str = "425 Cannot open data connection: no address is configured that the server could use.\r\n";
 const NO_PORT: &str = "425 Cannot open data connection: no port is free, try again later.\r\n";
 const PORT_OK: &[u8] = b"200 PORT command successful.\r\n";
 
@@ -36,14 +38,14 @@ impl Session {
         // One data connection is prepared at a time (RFC 1123 §4.1.2.6): the new one replaces the old.
         self.withdraw_offer();
         let family = Family::of(server.peer.ip());
-        let sent = asked.towards_server(self.settings.data_mode, family, self.epsv_refused);
+        let sent = asked.towards_server(self.settings.data_mode, family, self.may_keep_verbs(), self.epsv_refused);
         let mut exchange = Exchange::new(self.channels.issue(), asked, sent);
         complete(&mut exchange);
         // The argument names the family of the client's leg; the server's may be another.
         exchange.family_argument = exchange.family_argument.filter(|wanted| *wanted == family);
         let id = exchange.id;
         for leg in exchange.accepting() {
-            self.act(Action::Bind { id, leg });
+            self.act(Action::Bind { id, leg, carries: exchange.carries(leg, family) });
         }
         // Known before the server is told anything: IIS connects before it answers PORT.
         if let (Some(target), false) = (exchange.dial_client, sent.is_passive()) {
@@ -59,18 +61,20 @@ impl Session {
     pub(super) fn port_bound(&mut self, id: ChannelId, leg: Leg, at: Announced) {
         let Some(exchange) = self.exchange.as_mut().filter(|exchange| exchange.id == id) else { return };
         if leg == Leg::Client && exchange.asked == Setup::Pasv && at.0.is_ipv6() {
-            return self.abandon_exchange("425 PASV cannot carry an IPv6 address, use EPSV.\r\n");
+            return self.abandon_exchange(NO_IPV4);
         }
         if exchange.bound(leg, at) {
             self.send_setup();
         }
     }
 
-    pub(super) fn port_refused(&mut self, id: ChannelId, lacks: Lack) {
+    pub(super) fn port_refused(&mut self, id: ChannelId, leg: Leg, lacks: Lack) {
         if self.exchange.as_ref().is_some_and(|exchange| exchange.id == id && !exchange.is_bound()) {
-            self.abandon_exchange(match lacks {
-                Lack::Port => NO_PORT,
-                Lack::Address => NO_ADDRESS,
+            self.abandon_exchange(match (lacks, leg) {
+                (Lack::Port, _) => NO_PORT,
+                (Lack::Address, _) => NO_ADDRESS,
+                (Lack::Family, Leg::Client) => NO_IPV4,
+                (Lack::Family, Leg::Server) => NO_FAMILY,
             });
         }
     }
@@ -166,8 +170,7 @@ impl Session {
 
     fn setup_refused(&mut self, mut exchange: Exchange, code: Code, reply: Collected) {
         let not_known = matches!(code.get(), 500 | 502);
-        let is_v4 = self.server.is_some_and(|server| Family::of(server.peer.ip()) == Family::V4);
-        if exchange.sent == Setup::Epsv && not_known && is_v4 {
+        if exchange.sent == Setup::Epsv && not_known && self.may_fall_back() {
             // Remembered for this session only: another login may reach another virtual server.
             self.epsv_refused = true;
             exchange.sent = Setup::Pasv;

@@ -325,7 +325,7 @@ impl Session {
         self.user = None;
         self.logged_in = false;
         self.urgent = false;
-        (self.epsv_only, self.epsv_refused, self.stream_mode) = (false, false, true);
+        (self.epsv_only, self.epsv_refused, self.algs_off, self.stream_mode) = (false, false, false, true);
         self.tls.cover.server = Cover::Clear;
         self.tls.unclean = false;
         self.tls.origin = origin;

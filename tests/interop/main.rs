@@ -7,6 +7,7 @@
 mod certificate;
 mod clients;
 mod filezilla;
+mod families;
 mod interrupted;
 mod large;
 mod load_balancer;

@@ -136,7 +136,8 @@ pub fn with_tls(net: &Net, Tls { client, server }: Tls<'_>) -> Daemon {
     start(net, Host::Proxy, &config, 990)
 }
 
-fn start(net: &Net, host: Host, config: &str, port: u16) -> Daemon {
+/// With this configuration, until it listens on `port`.
+pub fn start(net: &Net, host: Host, config: &str, port: u16) -> Daemon {
     let path = net.scratch().join("proxy.yaml");
     fs::write(&path, config).unwrap();
     let mut command = net.command(host, env!("CARGO_BIN_EXE_ftp-alg"));

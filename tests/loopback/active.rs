@@ -1,10 +1,10 @@
 //! PORT and EPRT with `data_mode: same`: who may be dialled, from where, and when.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::support::kernel;
-use crate::support::net::{BLOCK, Net};
+use crate::support::net::Net;
 use crate::support::scene::{DATA_PORTS, Scene, Session, Setup};
 use crate::support::script::{Ask, Side, command, commas, extended, tuple};
 use crate::support::wire::{DEADLINE, Dial, Door, End, Wire};
@@ -178,45 +178,6 @@ fn rel_09_a_client_that_refuses_its_data_connection() {
     session.client.expect("150 Opening\r\n");
     session.client.line_starting("425 ");
     session.is_usable();
-}
-
-/// Both families in one proxy: EPRT and EPSV over IPv6, a server that is reached over IPv4.
-#[test]
-fn rfc_10_ipv6_clients_of_an_ipv4_server() {
-    let net = Net::new();
-    let control = SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), net.port_block());
-    let ports = format!("{}-{}", control.port() + 1, control.port() + BLOCK - 1);
-    let yaml = format!(
-        "listeners:\n  - bind: \"{control}\"\n    upstream: \"{}\"\n    client:\n      address_map: \
-         [{{ peers: any, announce: local }}]\n      data_ports: {ports}\n",
-        net.server()
-    );
-    let scene = Scene::start_at(net, &yaml, &[control]);
-    let ip = control.ip();
-    let client = Wire::connect(&scene.log, "client", ip, control);
-    let mut session = Session { client, server: scene.server.accept(), log: scene.log.clone() };
-    session.reply("220 ready\r\n");
-
-    let door = Door::open(&scene.log, "client data", ip, 0);
-    session.client.send(command(Ask::Eprt, door.addr()));
-    let to = extended(&session.server.line_starting("EPRT |1|"));
-    session.reply("200 EPRT command successful.\r\n");
-    session.command("RETR a\r\n");
-    let mut server_data = Wire::connect(&scene.log, "server data", net.server().ip(), to);
-    let mut client_data = door.accept();
-    server_data.send("six");
-    client_data.expect("six");
-    server_data.finish();
-    client_data.finish();
-    session.reply("226 done\r\n");
-
-    let mut data = session.offer(Ask::Epsv, "same").connect();
-    data.server.send("and four");
-    data.client.expect("and four");
-    // An IPv6 address does not fit into 227.
-    session.client.send("PASV\r\n");
-    let line = session.client.line();
-    assert!(line.starts_with(['4', '5']), "{line}");
 }
 
 /// Keep-alive runs on both control and both data connections (`tr` is 2 in the kernel's table).

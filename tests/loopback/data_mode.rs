@@ -1,12 +1,10 @@
 //! `server.data_mode`: every verb of a client in every mode, and what is remembered about the server.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::support::net::Net;
-use crate::support::scene::{Scene, Session, Setup};
+use crate::support::scene::{Scene, Session};
 use crate::support::script::{Ask, Offer, Side, command, passive_reply, tuple};
-use crate::support::transcript::Transcript;
 use crate::support::wire::{Door, End, Wire};
 
 /// Downloads and uploads with every verb of the client.
@@ -215,36 +213,4 @@ fn sec_02_a_wrong_address_in_a_227_for_port_is_never_dialled() {
     data.server.send("x");
     data.client.expect("x");
     victim.nobody(Duration::from_millis(50));
-}
-
-/// A server that is reached over IPv6, for clients that know IPv4 only.
-#[test]
-fn rfc_10_ipv4_clients_of_an_ipv6_server() {
-    let net = Net::new();
-    let log = Transcript::new();
-    let door = Door::open(&log, "server", IpAddr::V6(Ipv6Addr::LOCALHOST), net.port_block());
-    let yaml = Setup::default().yaml(net.proxy(), &door.addr().to_string());
-    let scene = Scene::start_at(net, &yaml, &[net.proxy()]);
-    let mut session = Session { client: scene.knock(), server: door.accept(), log };
-    session.reply("220 ready\r\n");
-
-    session.client.send("PASV\r\n");
-    let server = session.server_agrees(Ask::Epsv);
-    let client = session.client_is_told(Ask::Pasv);
-    let offer = Offer::of(&session, client, server);
-    download(&mut session, offer);
-
-    let own = Door::open(&session.log, "client data", net.client(), 0);
-    session.client.send(command(Ask::Port, own.addr()));
-    let server = session.server_agrees(Ask::Eprt);
-    session.client.line_starting("200 ");
-    let offer = Offer::of(&session, Side::Accepts(own), server);
-    upload(&mut session, offer);
-
-    // There is no PASV to fall back to over IPv6.
-    session.client.send("PASV\r\n");
-    session.server.expect("EPSV\r\n");
-    session.server.send("502 Command not implemented.\r\n");
-    session.client.line_starting("425 ");
-    session.is_usable();
 }

@@ -17,6 +17,7 @@ mod data_mode;
 mod data_peer;
 mod ending;
 mod endurance;
+mod families;
 mod hold;
 mod hostile;
 mod interruption;

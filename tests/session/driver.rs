@@ -12,6 +12,8 @@ use ftp_alg::session::{Action, ChannelId, ChannelReport, End, Event, Notice, Rea
 
 pub(crate) const CLIENT: &str = "198.51.100.7:40000";
 pub(crate) const SERVER: &str = "172.16.0.20:21";
+pub(crate) const CLIENT_V6: &str = "[2001:db8::7]:40000";
+pub(crate) const SERVER_V6: &str = "[fd00::20]:21";
 const LOCAL: &str = "172.16.0.10:50000";
 /// Announced to clients; the first port that is "bound" is 20001, whose tuple is `78,33`.
 const PUBLIC: &str = "203.0.113.10";
@@ -75,7 +77,7 @@ impl Driver {
 
     /// Both control connections are IPv6.
     pub(crate) fn v6(data_mode: DataMode) -> Self {
-        Self::between(data_mode, "[2001:db8::7]:40000", "[fd00::20]:21")
+        Self::between(data_mode, CLIENT_V6, SERVER_V6)
     }
 
     pub(crate) fn between(data_mode: DataMode, client: &str, server: &str) -> Self {
@@ -140,7 +142,7 @@ impl Driver {
                 continue;
             }
             self.actions.push(action.clone());
-            if let Action::Bind { id, leg } = action
+            if let Action::Bind { id, leg, .. } = action
                 && self.binds
             {
                 let at = announced(id, leg);
@@ -241,7 +243,7 @@ pub(crate) fn deed(action: &Action) -> Option<String> {
         Action::Write { urgent: false, .. } => return None,
         Action::Write { leg, data, urgent: true } => format!("urgent to {leg}: {}", data.escape_ascii()),
         Action::Shutdown { leg } => format!("FIN to {leg}"),
-        Action::Bind { id, leg } => format!("bind {} {leg}", id.0),
+        Action::Bind { id, leg, .. } => format!("bind {} {leg}", id.0),
         Action::Dial { id, leg, target } => format!("dial {} {leg} {}", id.0, target.addr()),
         Action::CloseChannel { id } => format!("close {}", id.0),
         Action::AskLogin => "ask login".into(),

@@ -6,6 +6,7 @@
 mod commands;
 mod driver;
 mod ending;
+mod families;
 mod limits;
 mod out_of_step;
 mod properties;

@@ -6,7 +6,7 @@ use ftp_alg::session::{End, Event};
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use crate::driver::Driver;
+use crate::driver::{CLIENT, CLIENT_V6, Driver, SERVER, SERVER_V6};
 use crate::shell::{Answer, Shell, Step, Text, run_cut};
 
 fn leg() -> impl Strategy<Value = Leg> {
@@ -28,6 +28,11 @@ fn client_line() -> impl Strategy<Value = Vec<u8>> {
         "PORT x",
         "EPRT |1|198.51.100.7|5001|",
         "EPRT |3|x|1|",
+        "EPRT |2|2001:db8::7|5001|",
+        "ALGS STATUS64",
+        "ALGS ENABLE64",
+        "ALGS DISABLE64",
+        "ALGS x",
         "RETR a",
         "STOR b",
         "LIST",
@@ -48,6 +53,8 @@ fn client_line() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         20 => known.prop_map(|line| format!("{line}\r\n").into_bytes()),
         1 => Just(b"227 x (1,2,3,4,5,6)\r\n".to_vec()),
+        1 => Just(b"\xff\xfd\x01\xff\xf4\xff\xfb\x06NO\xff\xfd\x02OP \xff\xfb\r\n".to_vec()),
+        1 => Just(b"\xff\xfd\x03".to_vec()),
         1 => Just(vec![b'x'; 5000]),
         1 => proptest::collection::vec(any::<u8>(), 0..40),
         1 => Just(b"NOOP\n".repeat(60)),
@@ -89,6 +96,8 @@ fn server_line() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         20 => known.prop_map(|line| format!("{line}\r\n").into_bytes()),
         1 => Just(b"PORT 1,2,3,4,5,6\r\n".to_vec()),
+        1 => Just(b"\xff\xfb\x01220 \xff\xfd x\r\n".to_vec()),
+        1 => Just(b"\xff\xfd\x03".to_vec()),
         1 => Just([b"227 ", &[b'x'; 5000][..], b"\r\n"].concat()),
         1 => Just([b"227-", &[b' '; 3000][..], b"\r\n", &[b' '; 3000][..], b"\r\n227 x\r\n"].concat()),
         1 => proptest::collection::vec(any::<u8>(), 0..40),
@@ -133,8 +142,14 @@ fn mode() -> impl Strategy<Value = DataMode> {
     select(vec![DataMode::Same, DataMode::Passive, DataMode::Active])
 }
 
-fn logged_in(mode: DataMode) -> Shell {
-    let mut shell = Shell::new(mode);
+/// Of either family, each.
+fn peers() -> impl Strategy<Value = (&'static str, &'static str)> {
+    let mixed = select(vec![(CLIENT_V6, SERVER), (CLIENT, SERVER_V6), (CLIENT_V6, SERVER_V6)]);
+    prop_oneof![Just((CLIENT, SERVER)), mixed]
+}
+
+fn logged_in(mode: DataMode, (client, server): (&'static str, &'static str)) -> Shell {
+    let mut shell = Shell::between(mode, client, server);
     shell.log_in();
     shell
 }
@@ -143,22 +158,22 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_shell_is_never_asked_for_anything_wrong(mode in mode(), steps in steps()) {
-        logged_in(mode).run(&steps);
+    fn the_shell_is_never_asked_for_anything_wrong(mode in mode(), peers in peers(), steps in steps()) {
+        logged_in(mode, peers).run(&steps);
     }
 
     #[test]
-    fn nor_at_the_start_of_a_session(mode in mode(), mut steps in steps(), at in 0..10_usize) {
+    fn nor_at_the_start_of_a_session(mode in mode(), peers in peers(), mut steps in steps(), at in 0..10_usize) {
         steps.insert(at.min(steps.len()), Step::Ready);
-        Shell::new(mode).run(&steps);
+        Shell::between(mode, peers.0, peers.1).run(&steps);
     }
 
     /// When both peers have gone and every channel has ended, the session ends, and nothing is left open. Neither peer
     /// alone keeps it.
     #[test]
-    fn every_session_ends(mode in mode(), steps in steps()) {
+    fn every_session_ends(mode in mode(), peers in peers(), steps in steps()) {
         for finish in [Shell::finish, Shell::finish_without_server, Shell::finish_without_client] {
-            let mut shell = logged_in(mode);
+            let mut shell = logged_in(mode, peers);
             shell.run(&steps);
             finish(&mut shell);
         }
@@ -166,8 +181,8 @@ proptest! {
 
     /// Every message cut anywhere gives the same bytes, and the same actions between them.
     #[test]
-    fn any_chunking_gives_the_same_actions(mode in mode(), steps in steps(), size in 1..40_usize) {
-        run_cut(&mut logged_in(mode), &mut logged_in(mode), &steps, size);
+    fn any_chunking_gives_the_same_actions(mode in mode(), peers in peers(), steps in steps(), size in 1..40_usize) {
+        run_cut(&mut logged_in(mode, peers), &mut logged_in(mode, peers), &steps, size);
     }
 
     /// Whatever does not ask for a port passes unchanged, but for the end of the line.

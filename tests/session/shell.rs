@@ -6,12 +6,12 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use ftp_alg::addr::{Leg, PerLeg};
+use ftp_alg::addr::{Family, Leg, PerLeg};
 use ftp_alg::ftp::command::{Command, CommandLine};
 use ftp_alg::nat::DataMode;
 use ftp_alg::session::{Action, ChannelId, ChannelReport, End, Event, Lack, Reason, Session, TransferRecord};
 
-use super::driver::{CLIENT, Driver, SERVER, announced, settings};
+use super::driver::{Driver, announced, settings};
 
 /// Whatever may happen next.
 #[derive(Debug, Clone)]
@@ -95,10 +95,6 @@ struct Passives {
 }
 
 impl Shell {
-    pub(crate) fn new(mode: DataMode) -> Self {
-        Self::between(mode, CLIENT, SERVER)
-    }
-
     pub(crate) fn between(mode: DataMode, client: &'static str, server: &'static str) -> Self {
         let Driver { session, now, .. } = Driver::unconnected(settings(mode), client);
         Self {
@@ -267,13 +263,17 @@ impl Shell {
                 assert!(!self.shut[leg], "a write after FIN: {data:?}");
                 assert!(leg == Leg::Client || (self.connected && !self.eof.server), "nobody to write to");
                 self.check_line(leg, &data);
+                let is_option = leg == Leg::Server && matches!(data[..], [0xFF, 0xFB | 0xFD, ..]);
+                assert!(!is_option || family(self.peers.client) == family(self.peers.server), "an option: {data:?}");
                 if leg == Leg::Server && is_login(&data) {
                     self.logins = self.logins.checked_sub(1).expect("a login that was not permitted");
                 }
                 self.sent[leg].extend_from_slice(&data);
             }
             Action::Shutdown { leg } => assert!(!std::mem::replace(&mut self.shut[leg], true), "two FINs"),
-            Action::Bind { id, leg } => {
+            Action::Bind { id, leg, carries } => {
+                let server = family(self.peers.server);
+                assert!(carries.is_none_or(|carried| carried == Family::V4 || (leg, carried) == (Leg::Server, server)));
                 self.open_channel(id);
                 self.binding.push((id, leg));
             }
@@ -322,8 +322,9 @@ impl Shell {
     fn check_line(&mut self, leg: Leg, data: &[u8]) {
         let text = String::from_utf8_lossy(data);
         for line in text.lines() {
-            if leg == Leg::Server && matches!(line, "PASV" | "EPSV" | "EPSV 1" | "EPSV 2") {
-                self.passives.asked += 1;
+            if leg == Leg::Server {
+                self.passives.asked += usize::from(matches!(line, "PASV" | "EPSV" | "EPSV 1" | "EPSV 2"));
+                self.check_families(line);
             }
             for ours in OURS {
                 if let Some((_, tail)) = line.split_once(ours)
@@ -335,6 +336,18 @@ impl Shell {
                 }
             }
         }
+    }
+
+    /// No server hears a verb that its family does not know, and no Telnet option crosses from one family to the other.
+    fn check_families(&self, line: &str) {
+        let verb = line.split([' ', '\r']).next().unwrap_or_default();
+        let (client, server) = (family(self.peers.client), family(self.peers.server));
+        let is_strange = match (client, server) {
+            (_, Family::V6) => ["PASV", "PORT"].contains(&verb),
+            (Family::V6, Family::V4) => ["EPSV", "EPRT"].contains(&verb) && !self.has_said("ALGS"),
+            (Family::V4, Family::V4) => false,
+        };
+        assert!(!is_strange, "{line} to an {server} server for an {client} client");
     }
 
     /// Whether a peer wrote this itself, so that reading it again proves nothing.
@@ -443,6 +456,10 @@ pub(crate) fn run_cut(whole: &mut Shell, cut: &mut Shell, steps: &[Step], size: 
 
 /// How our own addresses begin in a line that announces one of them.
 const OURS: [&str; 2] = ["203,0,113,10,", "172,16,0,10,"];
+
+fn family(peer: &str) -> Family {
+    Family::of(peer.parse::<std::net::SocketAddr>().expect("the address of a peer").ip())
+}
 
 fn contains(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|window| window == part)

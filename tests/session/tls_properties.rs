@@ -201,7 +201,7 @@ impl Shell {
         while let Some(action) = self.session.next_action() {
             self.check(&action);
             match action {
-                Action::Bind { id, leg } => {
+                Action::Bind { id, leg, .. } => {
                     self.last = Some(id);
                     self.binding.push((id, leg));
                 }

@@ -60,10 +60,10 @@ impl Net {
     pub(crate) fn port_block(self) -> u16 {
         static NEXT: AtomicU16 = AtomicU16::new(0);
         let block = NEXT.fetch_add(1, Ordering::Relaxed);
-        assert!(block < 6, "the ports are used up");
+        assert!(block < 8, "the ports are used up");
         // Above the data ports that tests have on addresses of their own, and below the ephemeral ones: 254
-        // processes with 6 blocks make 22,040 to 32,195.
-        22_000 + u16::from(process_octet()) * 40 + block * BLOCK
+        // processes with 8 blocks make 20,548 to 32,739.
+        20_500 + u16::from(process_octet()) * 48 + block * BLOCK
     }
 
     fn host(self, host: u16) -> IpAddr {

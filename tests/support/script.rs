@@ -140,6 +140,12 @@ impl Session {
     /// The client asks for a data connection, the server agrees, and the client is told so.
     #[track_caller]
     pub(crate) fn offer(&mut self, ask: Ask, mode: &str) -> Offer {
+        self.offer_by(ask, ask.at_server(mode))
+    }
+
+    /// The same, with what the server has to be asked for.
+    #[track_caller]
+    pub(crate) fn offer_by(&mut self, ask: Ask, at_server: Ask) -> Offer {
         let mut client_door = None;
         if ask.is_passive() {
             self.client.send(format!("{}\r\n", verb(ask)));
@@ -149,7 +155,7 @@ impl Session {
             self.client.send(command);
             client_door = Some(door);
         }
-        let server = self.server_agrees(ask.at_server(mode));
+        let server = self.server_agrees(at_server);
         let client = match client_door {
             Some(door) => {
                 self.client.line_starting("200 ");

@@ -300,8 +300,9 @@ async fn an_old_lease_is_revoked_for_one_who_waits() {
     accepted(&mut young, &stream).await;
 }
 
+/// RFC 6384 §12 has a translator keep a mapping for 30 s at least.
 #[tokio::test]
-async fn a_lease_expires_after_a_minute() {
+async fn rfc_26_a_lease_expires_after_a_minute() {
     let ip = unique_ip();
     let own = PortRegistry::bind(&[]).unwrap().pool(&[ip], &DataPorts::Any);
     for pool in [pool_of(ip, 20000..=20000), own] {

@@ -12,6 +12,9 @@ use crate::session::event::Reason;
 use crate::session::pending::Pending;
 use crate::session::server::Route;
 
+/// As FEAT lists it.
+const ALGS: &[u8] = b" ALGS\r\n";
+
 impl Session {
     /// Deals with a command that TLS decides upon. False: it goes its usual way.
     pub(in crate::session) fn is_settled_by_tls(&mut self, line: &CommandLine, command: &Command<'_>) -> bool {
@@ -179,8 +182,16 @@ impl Session {
     /// What happens to the lines of a reply to FEAT: names of what we do not offer go, and ours come in.
     pub(in crate::session) fn feat_route(&self, code: Code) -> Route {
         match self.settings.tls.client {
+            ClientTls::Refuse | ClientTls::Passthrough if code.is_error() => Route::Pass,
             ClientTls::Refuse => Route::Filter,
-            ClientTls::Passthrough => Route::Pass,
+            // Nothing is hidden, and only what is ours comes in.
+            ClientTls::Passthrough => {
+                if self.features().is_some() {
+                    Route::Filter
+                } else {
+                    Route::Pass
+                }
+            }
             // A server that does not know FEAT (IIS 5) has features now.
             ClientTls::Terminate(_) if matches!(code.get(), 500 | 502) => Route::Drop,
             ClientTls::Terminate(_) if code.is_error() => Route::Pass,
@@ -210,11 +221,18 @@ impl Session {
         self.send_client(format!("211-Extensions supported:\r\n{features}211 End\r\n").into());
     }
 
-    /// What we offer ourselves (RFC 4217 §6).
+    /// What we offer ourselves (RFC 4217 §6, RFC 6384 §11).
     fn features(&self) -> Option<String> {
-        let ClientTls::Terminate(terms) = self.settings.tls.client else { return None };
-        let auth = if terms.implicit { "" } else { " AUTH TLS\r\n" };
-        let ccc = if terms.allow_ccc && !terms.implicit { " CCC\r\n" } else { "" };
-        Some(format!("{auth} PBSZ\r\n PROT\r\n{ccc}"))
+        let mut features = String::new();
+        if let ClientTls::Terminate(terms) = self.settings.tls.client {
+            let auth = if terms.implicit { "" } else { " AUTH TLS\r\n" };
+            let ccc = if terms.allow_ccc && !terms.implicit { " CCC\r\n" } else { "" };
+            features = format!("{auth} PBSZ\r\n PROT\r\n{ccc}");
+        }
+        let is_denied = |line: &[u8]| self.settings.denied.iter().any(|name| name.is_in_feat(line));
+        if self.offers_algs() && !is_denied(ALGS) {
+            features += " ALGS\r\n";
+        }
+        (!features.is_empty()).then_some(features)
     }
 }

@@ -34,6 +34,7 @@ pub fn split_in_chunks(stream: &[u8], sizes: &[usize]) -> Split {
         while let Some(piece) = splitter.next(&mut chunk) {
             match piece {
                 Piece::Line(line) => split.lines.push(line.to_vec()),
+                Piece::Option(_) => panic!("options pass"),
                 Piece::Overlong { bytes, first, last } => {
                     assert!(!bytes.is_empty() && bytes.len() <= MAX_LINE);
                     assert_eq!(last, bytes.ends_with(b"\n"));

@@ -1,7 +1,8 @@
 //! Scripts of a session: a text of one step per line, so that inputs can be read, and written by hand.
 //!
 //! ```text
-//! @ passive v6 cold 7        data mode, family of both legs, not logged in yet, size of pieces; all optional
+//! @ passive v6 cold 7        data mode, family of both legs (`mixed`: IPv6 client, IPv4 server; `reverse`), not logged in
+//!                            yet, size of pieces; all optional
 //! > USER a                   the client sends this and CRLF
 //! >! ABOR                    the same with urgent data
 //! < 220-x\n220 y             the server does; `\n` is CRLF, `\l` LF, `\xHH` any byte, `\9z` nine times z
@@ -22,7 +23,7 @@ use ftp_alg::addr::Leg;
 use ftp_alg::nat::DataMode;
 use ftp_alg::session::End;
 
-use super::driver::{CLIENT, SERVER};
+use super::driver::{CLIENT, CLIENT_V6, SERVER, SERVER_V6};
 use super::shell::{Shell, Step, Text};
 
 /// More steps show nothing new, and every step is checked.
@@ -34,7 +35,8 @@ const MAX_REPEAT: usize = 9_000;
 #[derive(Debug)]
 pub struct Script {
     mode: DataMode,
-    is_v6: bool,
+    /// Client and server.
+    peers: (&'static str, &'static str),
     is_cold: bool,
     /// How the bytes arrive the second time.
     pub piece: usize,
@@ -44,7 +46,8 @@ pub struct Script {
 impl Script {
     /// Everything is a script.
     pub fn parse(text: &[u8]) -> Self {
-        let mut script = Self { mode: DataMode::Same, is_v6: false, is_cold: false, piece: 1, steps: Vec::new() };
+        let mut script =
+            Self { mode: DataMode::Same, peers: (CLIENT, SERVER), is_cold: false, piece: 1, steps: Vec::new() };
         for line in text.split(|b| *b == b'\n') {
             match line {
                 [b'@', words @ ..] => script.header(words),
@@ -61,7 +64,9 @@ impl Script {
                 Some(b's') => self.mode = DataMode::Same,
                 Some(b'p') => self.mode = DataMode::Passive,
                 Some(b'a') => self.mode = DataMode::Active,
-                Some(b'v') => self.is_v6 = true,
+                Some(b'v') => self.peers = (CLIENT_V6, SERVER_V6),
+                Some(b'm') => self.peers = (CLIENT_V6, SERVER),
+                Some(b'r') => self.peers = (CLIENT, SERVER_V6),
                 Some(b'c') => self.is_cold = true,
                 Some(b'1'..=b'9') => self.piece = number(word).max(1),
                 _ => {}
@@ -71,8 +76,7 @@ impl Script {
 
     /// A shell where the script begins.
     pub fn shell(&self) -> Shell {
-        let (client, server) = if self.is_v6 { ("[2001:db8::7]:40000", "[fd00::20]:21") } else { (CLIENT, SERVER) };
-        let mut shell = Shell::between(self.mode, client, server);
+        let mut shell = Shell::between(self.mode, self.peers.0, self.peers.1);
         if !self.is_cold {
             shell.log_in();
         }
