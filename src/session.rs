@@ -15,6 +15,7 @@
 //! client has the data). In between, `exchange` sets data channels up and `transfer` follows them, and `tls` says
 //! what each connection is covered by.
 
+mod announce;
 mod client;
 pub mod event;
 mod exchange;

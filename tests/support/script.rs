@@ -27,7 +27,7 @@ impl Ask {
     pub(crate) fn at_server(self, mode: &str) -> Self {
         match (mode, self) {
             ("passive", Self::Port | Self::Eprt) => Self::Pasv,
-            ("active", Self::Pasv | Self::Epsv) => Self::Port,
+            ("active", _) => Self::Port,
             _ => self,
         }
     }
@@ -37,7 +37,12 @@ impl Ask {
 #[derive(Debug)]
 pub(crate) enum Side {
     Accepts(Door),
-    Dials { from: IpAddr, to: SocketAddr },
+    Dials {
+        from: IpAddr,
+        to: SocketAddr,
+    },
+    /// It is told where to dial right before the command that needs it.
+    ToldLater,
 }
 
 /// Both peers know what to do for the next transfer.
@@ -74,6 +79,7 @@ impl Offer {
         match &self.client {
             Side::Dials { to, .. } => *to,
             Side::Accepts(door) => panic!("the client waits at {}", door.addr()),
+            Side::ToldLater => panic!("the client is told at once"),
         }
     }
 
@@ -111,6 +117,7 @@ impl Offer {
         match &self.server {
             Side::Accepts(door) => door,
             Side::Dials { to, .. } => panic!("the server is to connect to {to}"),
+            Side::ToldLater => panic!("the server is to connect"),
         }
     }
 }
@@ -125,6 +132,7 @@ fn start(log: &Transcript, name: &str, side: Side) -> Begun {
     match side {
         Side::Dials { from, to } => Begun::Connected(Wire::connect(log, name, from, to)),
         Side::Accepts(door) => Begun::Waiting(door),
+        Side::ToldLater => panic!("nobody has told this side"),
     }
 }
 
@@ -149,7 +157,7 @@ impl Session {
             self.client.send(command);
             client_door = Some(door);
         }
-        let server = self.server_agrees(ask.at_server(mode));
+        let server = if mode == "active" { Side::ToldLater } else { self.server_agrees(ask.at_server(mode)) };
         let client = match client_door {
             Some(door) => {
                 self.client.line_starting("200 ");
@@ -166,12 +174,22 @@ impl Session {
         self.offer(Ask::Pasv, "same")
     }
 
+    /// The client sends a command that needs the data connection. A server that has not been told where to connect
+    /// is told before it gets the command.
+    #[track_caller]
+    pub(crate) fn transfer_command(&mut self, command: &str, server: Side) -> Side {
+        self.client.send(command);
+        let server = if let Side::ToldLater = server { self.server_agrees(Ask::Port) } else { server };
+        self.server.expect(command);
+        server
+    }
+
     /// A transfer command for what was agreed upon, both ends connected; the server says 150 as soon as its own
     /// end is, as vsftpd does.
     #[track_caller]
     pub(crate) fn begin(&mut self, command: &str, offer: Offer) -> Data {
         let Offer { client, server, log } = offer;
-        self.command(command);
+        let server = self.transfer_command(command, server);
         let client = start(&log, "client data", client);
         let server = complete(start(&log, "server data", server));
         self.reply("150 Opening BINARY mode data connection.\r\n");
