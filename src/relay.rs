@@ -157,7 +157,7 @@ impl Proxy {
         let passthrough = open.clone().drop_guard();
         for (listener, sessions) in config.listeners.iter().zip(plan.sessions()) {
             let pool = |leg: Leg, config: &LegConfig| {
-                registry.pool(&data_addresses(listener, leg), &config.data_ports).admitting(config.data_peer)
+                registry.pool(&data_addresses(listener, leg), &config.data_ports).admitting(config.data_peer.clone())
             };
             let pending = listener.limits.pending_ports_per_address;
             let ports = PerLeg {

@@ -33,7 +33,7 @@ const LISTENER: Shape = Map(&[
     ("bind", &Texts),
     ("upstream", &Text),
     ("client", &CLIENT),
-    ("server", &Map(&[("data_mode", &Text), ("address_map", &List(&RULE)), ("data_ports", &Text)])),
+    ("server", &SERVER),
     ("tls", &Map(&[("client", &TLS_CLIENT), ("server", &TLS_SERVER)])),
     ("policy", &Map(&[("allow", &Texts), ("deny", &Texts), ("privileged_ports", &Text)])),
     ("timeouts", &TIMEOUTS),
@@ -42,6 +42,9 @@ const LISTENER: Shape = Map(&[
 
 const CLIENT: Shape =
     Map(&[("address_map", &List(&RULE)), ("data_ports", &Text), ("data_peer", &Text), ("source_port", &Text)]);
+
+const SERVER: Shape =
+    Map(&[("data_mode", &Text), ("address_map", &List(&RULE)), ("data_ports", &Text), ("data_peer", &Texts)]);
 
 const RULE: Shape = Map(&[("peers", &Text), ("announce", &Text)]);
 

@@ -217,3 +217,41 @@ fn sec_13_a_stranger_cannot_be_the_server() {
     data.server.send("from the server");
     data.client.expect("from the server");
 }
+
+/// A server that dials from a pool of addresses, of which its control connection's need not be one.
+#[test]
+fn sec_13_a_server_dials_back_from_its_pool_and_nobody_else_does() {
+    for ports in [Some(Net::server_data_port()), None] {
+        let net = Net::new();
+        let pool = net.elsewhere().to_string().replace(".2", ".0/24");
+        let ports = ports.map_or("any".into(), |port| port.to_string());
+        let server = format!("data_mode: active, data_ports: {ports}, data_peer: [{pool}, 192.0.2.0/24]");
+        let scene = Scene::start(Setup { server: server.leak(), ..Setup::default() });
+        for from in [net.neighbour(0), net.neighbour(9), scene.net.server().ip()] {
+            let mut session = scene.session();
+            let Offer { client, server, .. } = session.pasv_prepared();
+            let Side::Dials { to, .. } = session.transfer_command("RETR a\r\n", server) else { panic!("it is told") };
+            assert!(!takes(&session, scene.net.stranger(), to.port()), "a stranger was let in");
+            let mut data = Offer::of(&session, client, Side::Dials { from, to }).connect();
+            data.server.send("from the pool");
+            data.client.expect("from the pool");
+        }
+    }
+}
+
+/// Whoever of a pool connects to a port, the session that waits there is the only one.
+#[test]
+fn sec_13_a_pool_of_servers_is_one_peer() {
+    let port = Net::server_data_port();
+    let net = Net::new();
+    let pool = net.elsewhere().to_string().replace(".2", ".0/24");
+    let server = format!("data_mode: active, data_ports: {port}, data_peer: {pool}");
+    let more = "timeouts: { port_wait: 300ms }";
+    let scene = Scene::start(Setup { server: server.leak(), more, ..Setup::default() });
+    let (mut first, mut second) = (scene.session(), scene.session());
+    let Offer { client, server, .. } = first.pasv_prepared();
+    let Side::Dials { to, .. } = first.transfer_command("RETR a\r\n", server) else { panic!("it is told") };
+    second.pasv_prepared();
+    second.refused("RETR b\r\n", NO_PORT.trim_end());
+    Offer::of(&first, client, Side::Dials { from: net.neighbour(3), to }).connect();
+}
