@@ -39,7 +39,8 @@
 //!   [`DialTarget`](nat::policy::DialTarget), and nothing else can be dialled.
 //! * A server names a third party: its reply's address is never used, [`Policy::vet_server`](nat::policy::Policy::vet_server).
 //! * Somebody else takes a data connection: a lease in [`relay::ports`] belongs to a port *and* a peer
-//!   (`client.data_peer` can widen that). Ports that are passed through know only addresses: `relay::passthrough`.
+//!   (`client.data_peer` and `server.data_peer` can widen that). Ports that are passed through know only addresses:
+//!   `relay::passthrough`.
 //! * One client takes everything: sessions are counted by address in `relay::admission`, descriptors before anything is
 //!   served in `relay::descriptors`.
 //! * Somebody guesses passwords, and the server bans us for it: `relay::logins`.

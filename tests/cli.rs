@@ -79,6 +79,21 @@ mod check {
     }
 
     #[test]
+    fn the_example_for_egress_is_valid() {
+        let (code, plan, stderr) =
+            outcome(ftp_alg(&["check", "-c", "deploy/egress/proxy.yaml"]).current_dir(env!("CARGO_MANIFEST_DIR")));
+        assert_eq!(code, Some(0), "{plan}{stderr}");
+        for line in [
+            "    in from clients                 21, 20100-20199\n",
+            "    out to the FTP server           21\n",
+            "    in from the FTP server          20000-20020\n",
+            "  What the server sends to 203.0.113.10, port 20000-20020, has to reach the same port of this machine",
+        ] {
+            assert!(plan.contains(line), "{line}{plan}");
+        }
+    }
+
+    #[test]
     fn prints_what_a_server_that_dials_back_needs() {
         let server = "    server: { data_mode: active, data_ports: 30000-30009, address_map: [{ peers: any, announce: \
                       203.0.113.99 }], data_peer: [198.51.100.32/28] }\n    client:";

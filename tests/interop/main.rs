@@ -6,6 +6,7 @@
 
 mod certificate;
 mod clients;
+mod egress;
 mod interrupted;
 mod large;
 mod matrix;
