@@ -24,6 +24,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -156,16 +157,19 @@ pub struct LegConfig {
     pub data_peer: DataPeer,
 }
 
-/// Who may make a data connection that a peer was told to make (`client.data_peer`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// Who may make a data connection that a peer was told to make (`client.data_peer`, `server.data_peer`).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum DataPeer {
     /// The address of its control connection.
     #[default]
     Exact,
     /// Any address of the same /24 (IPv4) or /64 (IPv6): a network that leaves through several public addresses.
     Subnet,
-    /// Anybody: whoever comes first.
+    /// Anybody: whoever comes first. Clients only.
     Any,
+    /// Any address of these networks, beside its own: a server that dials from a pool of addresses. Never empty, and no
+    /// two of them overlap.
+    Networks(Arc<[IpNet]>),
 }
 
 /// Ports on which data connections are accepted.

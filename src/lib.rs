@@ -40,7 +40,8 @@
 //!   [`DialTarget`](nat::policy::DialTarget), and nothing else can be dialled.
 //! * A server names a third party: its reply's address is never used, [`Policy::vet_server`](nat::policy::Policy::vet_server).
 //! * Somebody else takes a data connection: a lease in [`relay::ports`] belongs to a port *and* a peer
-//!   (`client.data_peer` can widen that). Ports that are passed through know only addresses: `relay::passthrough`.
+//!   (`client.data_peer` and `server.data_peer` can widen that). Ports that are passed through know only addresses:
+//!   `relay::passthrough`.
 //! * Somebody pretends to be another client of a load balancer: headers come from trusted addresses only, and are required
 //!   there, see `relay::gate`.
 //! * One client takes everything: sessions are counted by address in `relay::admission`, descriptors before anything is

@@ -11,6 +11,6 @@ pub enum DataMode {
     Same,
     /// Always passive: we connect to the server.
     Passive,
-    /// Always active: the server connects to us.
+    /// Always active: the server connects to us, and is told where when there is something to transfer.
     Active,
 }

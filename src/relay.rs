@@ -23,7 +23,7 @@ pub mod tls;
 mod upstream;
 mod wire;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -40,11 +40,12 @@ use self::gate::{Gate, Waiting};
 use self::listener::{ListenError, Refusals};
 use self::logins::Logins;
 use self::passthrough::Sessions;
+use self::ports::bind::wildcard;
 use self::ports::{BindError, PortPool, PortRegistry};
 use self::splice::Pipes;
 use self::upstream::Connector;
-use crate::addr::PerLeg;
-use crate::config::{Config, DataPorts, LegConfig, Listener};
+use crate::addr::{Leg, PerLeg};
+use crate::config::{Config, DataPorts, LegConfig, Listener, Upstream};
 use crate::session::Settings;
 
 /// What the sessions of a listener share.
@@ -162,10 +163,14 @@ impl Proxy {
         let open = CancellationToken::new();
         let passthrough = open.clone().drop_guard();
         for (listener, sessions) in config.listeners.iter().zip(plan.sessions()) {
-            let local: Vec<IpAddr> = listener.bind.iter().map(|addr| addr.ip()).collect();
-            let pool = |leg: &LegConfig| registry.pool(&local, &leg.data_ports).admitting(leg.data_peer);
+            let pool = |leg: Leg, config: &LegConfig| {
+                registry.pool(&data_addresses(listener, leg), &config.data_ports).admitting(config.data_peer.clone())
+            };
             let pending = listener.limits.pending_ports_per_address;
-            let ports = PerLeg { client: pool(&listener.client).at_most(pending), server: pool(&listener.server) };
+            let ports = PerLeg {
+                client: pool(Leg::Client, &listener.client).at_most(pending),
+                server: pool(Leg::Server, &listener.server),
+            };
             let shared = Shared::new(listener, &config, ports, sessions, process.clone())?;
             passthrough::serve(&shared, &open)?;
             bound.push((listener::bind(&shared)?, shared));
@@ -209,20 +214,34 @@ fn settings(listener: &Listener) -> Settings {
     }
 }
 
-/// Every range, on every address on which its listener takes control connections.
+/// Every range, on every address on which its leg may have control connections.
 fn data_ports(config: &Config) -> Vec<(IpAddr, RangeInclusive<u16>)> {
-    let of_leg = |listener: &Listener, ports: &DataPorts| match ports {
-        DataPorts::Any => Vec::new(),
-        DataPorts::Range(range) => listener.bind.iter().map(|addr| (addr.ip(), range.clone())).collect(),
-    };
-    config
-        .listeners
-        .iter()
-        .flat_map(|listener| {
-            [of_leg(listener, &listener.client.data_ports), of_leg(listener, &listener.server.data_ports)]
-        })
-        .flatten()
-        .collect()
+    let mut all = Vec::new();
+    for listener in &config.listeners {
+        for (leg, config) in [(Leg::Client, &listener.client), (Leg::Server, &listener.server)] {
+            if let DataPorts::Range(range) = &config.data_ports {
+                all.extend(data_addresses(listener, leg).into_iter().map(|ip| (ip, range.clone())));
+            }
+        }
+    }
+    all
+}
+
+/// Where the data connections of a leg come in: for clients, at the addresses that they connect to. From which of its
+/// addresses this machine reaches the server is known with the first connection, and may change with a route.
+fn data_addresses(listener: &Listener, leg: Leg) -> Vec<IpAddr> {
+    let own = listener.bind.iter().map(SocketAddr::ip);
+    match (leg, &listener.upstream) {
+        (Leg::Client, _) => own.collect(),
+        (Leg::Server, Upstream::Address(server)) => vec![wildcard(server.ip())],
+        // It may have addresses of either family; without IPv6 on this machine there is nothing to bind.
+        (Leg::Server, Upstream::Name { .. }) => {
+            let mut all: Vec<IpAddr> = own.map(wildcard).chain([IpAddr::V4(Ipv4Addr::UNSPECIFIED)]).collect();
+            all.sort_unstable();
+            all.dedup();
+            all
+        }
+    }
 }
 
 /// The ranges where data connections begin with a PROXY header, and the gates that read it.

@@ -15,6 +15,7 @@
 //! client has the data). In between, `exchange` sets data channels up and `transfer` follows them, `tls` says
 //! what each connection is covered by, and `families` what changes where one is IPv6 and the other IPv4.
 
+mod announce;
 mod client;
 pub mod event;
 mod exchange;

@@ -79,6 +79,44 @@ mod check {
     }
 
     #[test]
+    fn the_example_for_egress_is_valid() {
+        let (code, plan, stderr) =
+            outcome(ftp_alg(&["check", "-c", "deploy/egress/proxy.yaml"]).current_dir(env!("CARGO_MANIFEST_DIR")));
+        assert_eq!(code, Some(0), "{plan}{stderr}");
+        for line in [
+            "    in from clients                 21, 20100-20199\n",
+            "    out to the FTP server           21\n",
+            "    in from the FTP server          20000-20020\n",
+            "  What the server sends to 203.0.113.10, port 20000-20020, has to reach the same port of this machine",
+        ] {
+            assert!(plan.contains(line), "{line}{plan}");
+        }
+    }
+
+    #[test]
+    fn prints_what_a_server_that_dials_back_needs() {
+        let server = "    server: { data_mode: active, data_ports: 30000-30009, address_map: [{ peers: any, announce: \
+                      203.0.113.99 }], data_peer: [198.51.100.32/28] }\n    client:";
+        let (_, plan, stderr) = check(&listener(&[("    client:", server)]));
+        for line in [
+            "    in active mode from             the server's own address, and 198.51.100.32/28\n",
+            "    any peer                        203.0.113.99, port 30000-30009\n",
+            "    in from the FTP server          30000-30009\n",
+            "  What the server sends to 203.0.113.99, port 30000-30009, has to reach the same port of this machine: an EIP\n  \
+             or 1:1 NAT does it, a NAT gateway needs a DNAT rule for these ports.\n",
+            "  10 transfers of all clients together may be waiting for the server to connect; others wait for 15s\n  \
+             at most until one of these has begun.\n",
+        ] {
+            assert!(plan.contains(line), "{line}{plan}{stderr}");
+        }
+        let (_, plan, _) = check(&listener(&[("    client:", "    server: { data_peer: subnet }\n    client:")]));
+        assert!(plan.contains("from             any address of the server's /24 (IPv4) or /64 (IPv6)\n"), "{plan}");
+        let (_, plan, _) =
+            check(&listener(&[("    client:", "    server: { data_mode: passive, data_peer: subnet }\n    client:")]));
+        assert!(!plan.contains("in active mode from"), "{plan}");
+    }
+
+    #[test]
     fn says_who_may_make_data_connections_and_how_many_wait() {
         for (rule, whom, capacity) in [
             ("exact", None, "21 transfers per client address may be waiting for their connection at one time;"),

@@ -82,7 +82,7 @@ mod reading {
         assert_eq!(ftp.upstream.to_string(), "ftp.example.com:21");
         assert_eq!((ftp.data_mode, &ftp.server.data_ports), (DataMode::Same, &DataPorts::Any));
         assert_eq!(ftp.server.address_map.rules()[0].announce.to_string(), "local");
-        assert_eq!((ftp.client.data_peer, ftp.server.data_peer), (DataPeer::Exact, DataPeer::Exact));
+        assert_eq!((&ftp.client.data_peer, &ftp.server.data_peer), (&DataPeer::Exact, &DataPeer::Exact));
         assert!(ftp.access.allow.is_none() && !ftp.policy.privileged_ports);
         assert_eq!((ftp.timeouts, ftp.limits), (Timeouts::default(), Limits::default()));
         assert!(ftp.limits.connects_per_second.is_none() && ftp.access.denied.is_empty());
@@ -91,7 +91,8 @@ mod reading {
     #[test]
     fn every_key_arrives_where_it_belongs() {
         let text = VALID.replace("    server:\n      data_ports: any\n", "      data_peer: subnet\n")
-            + "    server: { data_mode: active, data_ports: 30000-30001, address_map: [{ peers: any, announce: 192.0.2.9 }] }
+            + "    server: { data_mode: active, data_ports: 30000-30001, address_map: [{ peers: any, announce: 192.0.2.9 }],
+      data_peer: [198.51.100.32/28, 203.0.113.9, 198.51.100.40] }
     policy: { allow: [198.51.100.0/24, 2001:db8::1], deny: [SITE EXEC, dele], privileged_ports: true }
     limits: { sessions: 1, sessions_per_address: 2, pending_ports_per_address: 3, line: 1KiB, login_failures: 5, connects_per_second: 7 }
     timeouts: { control_idle: 1s, login: 2s, connect_server: 3s, connect_client: 4s, data_idle: 5s, port_wait: 6s, close: 7s, partial_line: 8s, drain: 1m }
@@ -101,7 +102,10 @@ mod reading {
         let bind: Vec<SocketAddr> = vec!["192.0.2.1:2121".parse().unwrap()];
         assert_eq!((&ftp.bind, ftp.upstream.to_string().as_str()), (&bind, "172.16.0.20:21"));
         assert_eq!(ftp.data_mode, DataMode::Active);
-        assert_eq!((ftp.client.data_peer, ftp.server.data_peer), (DataPeer::Subnet, DataPeer::Exact));
+        assert_eq!(ftp.client.data_peer, DataPeer::Subnet);
+        let DataPeer::Networks(pool) = &ftp.server.data_peer else { panic!("{:?}", ftp.server.data_peer) };
+        let pool: Vec<String> = pool.iter().map(ToString::to_string).collect();
+        assert_eq!(pool, ["198.51.100.32/28", "203.0.113.9/32"], "an address within a network adds nothing");
         assert_eq!(ftp.server.data_ports, DataPorts::Range(30000..=30001));
         assert_eq!(ftp.server.address_map.rules()[0].announce.to_string(), "192.0.2.9");
         let allow: Vec<String> = ftp.access.allow.iter().flatten().map(ToString::to_string).collect();
@@ -326,7 +330,7 @@ mod keys {
                  write one value, or several like `[A, B]`",
                 "7:7 listeners[0].client.data_ports: a list where a single value is due; write one value behind the colon",
                 "8:13 listeners[0].server: a single value where a map is due; write its keys as `key: value`; \
-                 known here: `data_mode`, `address_map`, `data_ports`",
+                 known here: `data_mode`, `address_map`, `data_ports`, `data_peer`",
             ]
         );
     }
@@ -352,6 +356,26 @@ mod keys {
 
 mod refused {
     use super::*;
+
+    #[test]
+    fn a_server_that_anybody_could_pass_for() {
+        let with = |peer: &str| VALID.replace("      data_ports: any", &format!("      data_peer: {peer}"));
+        for peer in ["exact", "subnet", "198.51.100.0/24", "[198.51.100.0/24, '2001:db8::1']"] {
+            assert!(Config::parse(&with(peer), "f").is_ok(), "{peer}");
+        }
+        for (peer, message) in [
+            ("any", "with `any` anybody could pass for the server"),
+            ("[198.51.100.0/24, 0.0.0.0/0]", "with `0.0.0.0/0` anybody could pass for the server"),
+            ("[]", "no address of the server's could connect; write the networks that the server connects from"),
+            ("[exact, 198.51.100.0/24]", "`exact` beside networks; keep one of the two"),
+            ("198.51.100.7/24", "`198.51.100.7/24` is an address within a network; write `198.51.100.0/24`"),
+            ("strict", "`strict` is not a rule for data connections; write `exact`"),
+        ] {
+            let errors = errors(&with(peer));
+            assert!(errors.len() == 1 && errors[0].contains(message), "{peer}: {errors:?}");
+            assert!(errors[0].contains("listeners[0].server.data_peer"), "{errors:?}");
+        }
+    }
 
     #[test]
     fn a_share_of_ports_that_wait_for_anybody() {

@@ -44,6 +44,7 @@ listeners:
         - peers: any
           announce: local
       data_ports: 30000
+      data_peer: subnet
     tls:
       client:
         mode: terminate

@@ -43,6 +43,9 @@ impl Display for Plan<'_> {
         }
         row(f, "FTP server", self.server())?;
         row(f, "data connections to the server", describe(listener.data_mode))?;
+        if let (true, Some(whom)) = (self.server_may_connect(), self.server_data_peers()) {
+            row(f, "  in active mode from", whom)?;
+        }
         self.encryption(f)?;
         self.limits(f)?;
         self.announced(f)?;
@@ -61,7 +64,18 @@ impl Plan<'_> {
         match self.listener.client.data_peer {
             DataPeer::Exact => None,
             DataPeer::Subnet => Some("any address of the client's /24 (IPv4) or /64 (IPv6)"),
-            DataPeer::Any => Some("any address; whoever connects first gets the data"),
+            // Of networks only a server's are configured.
+            DataPeer::Any | DataPeer::Networks(_) => Some("any address; whoever connects first gets the data"),
+        }
+    }
+
+    /// The same of the server's data connections.
+    fn server_data_peers(&self) -> Option<String> {
+        match &self.listener.server.data_peer {
+            DataPeer::Exact => None,
+            DataPeer::Subnet => Some("any address of the server's /24 (IPv4) or /64 (IPv6)".into()),
+            DataPeer::Networks(nets) => Some(format!("the server's own address, and {}", join(nets))),
+            DataPeer::Any => Some("any address".into()),
         }
     }
 
@@ -171,13 +185,36 @@ impl Plan<'_> {
 
     /// An announced address that is not this machine's own is somebody else's to forward.
     fn forwarded(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let rules = self.listener.client.address_map.rules().iter();
+        if let Some(fixed) = self.not_our_own(&self.listener.client.address_map) {
+            let how = match &self.listener.proxy_protocol {
+                None => ", as an EIP or 1:1 NAT does it",
+                Some(rule) if rule.data => " through the load balancers",
+                Some(_) => "; its data ports directly, past the load balancers",
+            };
+            writeln!(f, "  What comes in at {fixed} has to reach the same ports of this machine{how}.")?;
+        }
+        let server = &self.listener.server;
+        if let (true, Some(fixed)) = (self.server_may_connect(), self.not_our_own(&server.address_map)) {
+            writeln!(
+                f,
+                "  What the server sends to {fixed}, port {}, has to reach the same port of this machine: an EIP\n  \
+                 or 1:1 NAT does it, a NAT gateway needs a DNAT rule for these ports.",
+                self.ports(&server.data_ports)
+            )?;
+        }
+        Ok(())
+    }
+
+    /// The addresses of a map that this machine need not have.
+    fn not_our_own(&self, map: &AddressMap) -> Option<String> {
         let is_elsewhere = |ip: &IpAddr| !self.listener.bind.iter().any(|bind| bind.ip() == *ip);
         let join_elsewhere = |ips: &[IpAddr]| {
             let ips: Vec<String> = ips.iter().filter(|ip| is_elsewhere(ip)).map(ToString::to_string).collect();
             (!ips.is_empty()).then(|| ips.join(" or "))
         };
-        let mut fixed: Vec<String> = rules
+        let mut fixed: Vec<String> = map
+            .rules()
+            .iter()
             .filter_map(|rule| match &rule.announce {
                 Announce::Address(ip) => join_elsewhere(&[*ip]),
                 Announce::PerFamily(v4, v6) => join_elsewhere(&[(*v4).into(), (*v6).into()]),
@@ -186,20 +223,12 @@ impl Plan<'_> {
             })
             .collect();
         fixed.dedup();
-        if fixed.is_empty() {
-            return Ok(());
-        }
-        let how = match &self.listener.proxy_protocol {
-            None => ", as an EIP or 1:1 NAT does it",
-            Some(rule) if rule.data => " through the load balancers",
-            Some(_) => "; its data ports directly, past the load balancers",
-        };
-        writeln!(f, "  What comes in at {} has to reach the same ports of this machine{how}.", fixed.join(" or "))
+        (!fixed.is_empty()).then(|| fixed.join(" or "))
     }
 
     fn capacity(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match &self.listener.client.data_ports {
-            DataPorts::Any => Ok(()),
+            DataPorts::Any => {}
             DataPorts::Range(range) => {
                 let pending = self.listener.limits.pending_ports_per_address;
                 let pending = pending.map_or(usize::MAX, |limit| usize::try_from(limit.get()).unwrap_or(usize::MAX));
@@ -210,15 +239,32 @@ impl Plan<'_> {
                     DataPeer::Subnet => {
                         ("per /24 (IPv4) or /64 (IPv6)", "; all clients of such a network count as one")
                     }
-                    DataPeer::Any => ("of all clients together", ""),
+                    DataPeer::Any | DataPeer::Networks(_) => ("of all clients together", ""),
                 };
                 writeln!(
                     f,
                     "\n  {count} {transfers} {whose} may be waiting for their connection at one time{counted}.\n  \
                      Transfers that have begun hold no port, so their number is not limited by the range."
-                )
+                )?;
             }
         }
+        self.server_capacity(f)
+    }
+
+    /// To a server that always dials back, every transfer of every client needs one of the server's ports.
+    fn server_capacity(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let (DataMode::Active, DataPorts::Range(range)) = (self.listener.data_mode, &self.listener.server.data_ports)
+        else {
+            return Ok(());
+        };
+        let count = range.len();
+        let transfers = if count == 1 { "transfer" } else { "transfers" };
+        let wait = humantime::format_duration(self.listener.timeouts.port_wait);
+        writeln!(
+            f,
+            "  {count} {transfers} of all clients together may be waiting for the server to connect; others wait for {wait}\n  \
+             at most until one of these has begun."
+        )
     }
 
     fn ports(&self, ports: &DataPorts) -> String {

@@ -91,14 +91,15 @@ fn passthrough(drafts: &[Draft], problems: &mut Problems<'_>) {
         }
         let own = drafts.iter().flat_map(|other| [Leg::Client, Leg::Server].map(|leg| (other, leg)));
         let own = own.filter_map(|(other, leg)| match &other.leg(leg).data_ports {
-            Some(DataPorts::Range(taken)) => Some((other, other.leg(leg).at.key("data_ports"), taken)),
+            Some(DataPorts::Range(taken)) => Some((other, leg, other.leg(leg).at.key("data_ports"), taken)),
             Some(DataPorts::Any) | None => None,
         });
-        let relayed =
-            drafts[..i].iter().filter_map(|other| Some((other, passthrough_at(other), passthrough_ports(other)?)));
-        for (other, other_at, taken) in own.chain(relayed) {
+        let relayed = drafts[..i]
+            .iter()
+            .filter_map(|other| Some((other, Leg::Client, passthrough_at(other), passthrough_ports(other)?)));
+        for (other, leg, other_at, taken) in own.chain(relayed) {
             let first = *range.start().max(taken.start());
-            let shares_address = other.bind.iter().any(|(_, addr)| covers_address(draft, Leg::Client, addr.ip()));
+            let shares_address = draft.bind.iter().any(|(_, addr)| covers_address(other, leg, addr.ip()));
             if shares_address && range.contains(&first) && taken.contains(&first) {
                 let place = format!("listener `{}`, line {}", other.name(), problems.line(&other_at));
                 let what = format!("includes {first}, which is in `{}-{}` of {place}", taken.start(), taken.end());

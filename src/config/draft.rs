@@ -166,10 +166,29 @@ impl Reader<'_, '_> {
         let data_ports = self.optional(raw.data_ports, &ports_at, value::data_ports);
         DraftLeg {
             data_ports: data_ports.or_else(|| (!self.problems.has(&ports_at)).then_some(DataPorts::Any)),
-            data_peer: DataPeer::Exact,
+            data_peer: self.server_data_peer(raw.data_peer, &at.key("data_peer")),
             address_map: self.address_map(raw.address_map, &at.key("address_map"), Some(AddressMap::local())),
             at,
         }
+    }
+
+    /// A word, or the networks that the server's connections come from.
+    fn server_data_peer(&mut self, raw: Option<raw::Texts>, at: &KeyPath) -> DataPeer {
+        let Some(texts) = raw else { return DataPeer::Exact };
+        if texts.is_empty() {
+            let help = "write the networks that the server connects from, like `[198.51.100.32/28]`, or leave it out for \
+                        the server's own address";
+            self.problems.report(at, Wrong::new("no address of the server's could connect", help));
+        }
+        if let [Some(text)] = texts.as_slice()
+            && let Some(peer) = value::server_data_peer_word(text)
+        {
+            return peer;
+        }
+        let paths = (0..texts.len()).map(|i| at.index(i));
+        let networks: Vec<IpNet> =
+            paths.zip(texts).filter_map(|(at, text)| self.optional(text, &at, value::server_network)).collect();
+        DataPeer::Networks(IpNet::aggregate(&networks).into())
     }
 
     /// A map ends in the one rule for everybody else: otherwise some peer would be told nothing.

@@ -51,6 +51,7 @@ pub(super) struct Server {
     pub(super) data_mode: Option<String>,
     pub(super) address_map: Option<Vec<Option<Rule>>>,
     pub(super) data_ports: Option<String>,
+    pub(super) data_peer: Option<Texts>,
 }
 
 #[derive(Debug, Default, Deserialize)]

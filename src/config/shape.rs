@@ -33,7 +33,7 @@ const LISTENER: Shape = Map(&[
     ("bind", &Texts),
     ("upstream", &Text),
     ("client", &CLIENT),
-    ("server", &Map(&[("data_mode", &Text), ("address_map", &List(&RULE)), ("data_ports", &Text)])),
+    ("server", &SERVER),
     ("tls", &Map(&[("client", &TLS_CLIENT), ("server", &TLS_SERVER)])),
     ("policy", &Map(&[("allow", &Texts), ("deny", &Texts), ("privileged_ports", &Text)])),
     ("timeouts", &TIMEOUTS),
@@ -47,6 +47,9 @@ const CLIENT: Shape = Map(&[
     ("source_port", &Text),
     ("proxy_protocol", &Map(&[("trusted", &Texts), ("data", &Text)])),
 ]);
+
+const SERVER: Shape =
+    Map(&[("data_mode", &Text), ("address_map", &List(&RULE)), ("data_ports", &Text), ("data_peer", &Texts)]);
 
 const RULE: Shape = Map(&[("peers", &Text), ("announce", &Texts)]);
 

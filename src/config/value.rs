@@ -244,7 +244,7 @@ pub(super) fn source_port(text: &str) -> Parsed<SourcePort> {
     }
 }
 
-/// `exact`, `subnet` or `any`.
+/// `exact`, `subnet` or `any`: of clients.
 pub(super) fn data_peer(text: &str) -> Parsed<DataPeer> {
     match text {
         "exact" => Ok(DataPeer::Exact),
@@ -255,6 +255,35 @@ pub(super) fn data_peer(text: &str) -> Parsed<DataPeer> {
             "write `exact` (the address of the control connection), `subnet` (any address of its /24 or /64) or `any`",
         )),
     }
+}
+
+/// The words that `server.data_peer` takes in place of networks.
+pub(super) fn server_data_peer_word(text: &str) -> Option<DataPeer> {
+    match text {
+        "exact" => Some(DataPeer::Exact),
+        "subnet" => Some(DataPeer::Subnet),
+        _ => None,
+    }
+}
+
+/// One of the networks that a server connects from.
+pub(super) fn server_network(text: &str) -> Parsed<IpNet> {
+    let help = "write `exact` (the address of the control connection), `subnet` (any address of its /24 or /64), or the \
+                networks that it connects from, like `[198.51.100.32/28]`";
+    let anybody = || {
+        let what =
+            format!("with `{text}` anybody could pass for the server: leave a file in its name, or take an upload");
+        Wrong::new(what, help)
+    };
+    if text == "any" {
+        return Err(anybody());
+    }
+    let net = match text {
+        "exact" | "subnet" => Err(Wrong::new(format!("`{text}` beside networks"), "keep one of the two")),
+        _ if text.contains(['.', ':', '/']) => network(text),
+        _ => Err(Wrong::new(format!("`{text}` is not a rule for data connections"), help)),
+    }?;
+    if net.prefix_len() == 0 { Err(anybody()) } else { Ok(net) }
 }
 
 /// `20000-20020`, `20000` or `any`.
@@ -530,6 +559,13 @@ mod tests {
         assert_eq!(data_peer("subnet"), Ok(DataPeer::Subnet));
         assert_eq!(data_peer("any"), Ok(DataPeer::Any));
         assert!(help(data_peer("strict")).starts_with("write `exact`"));
+        assert_eq!(server_network("198.51.100.32/28"), Ok("198.51.100.32/28".parse().unwrap()));
+        assert_eq!(server_network("198.51.100.7"), Ok("198.51.100.7/32".parse().unwrap()));
+        for anybody in ["any", "0.0.0.0/0", "::/0"] {
+            assert!(server_network(anybody).unwrap_err().what.contains("anybody could pass for the server"));
+        }
+        assert!(help(server_network("strict")).starts_with("write `exact`"));
+        assert_eq!(help(server_network("subnet")), "keep one of the two");
         assert!(data_mode("Active").is_err());
         assert!(name("a\nb").is_err());
     }

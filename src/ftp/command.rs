@@ -54,6 +54,9 @@ pub enum Command<'a> {
         /// Its argument, for the log; may be empty.
         path: &'a [u8],
     },
+    /// REST (RFC 3659 §5), and RANG, which is one with an end (draft-bryan-ftp-range §3): they go right before their
+    /// transfer.
+    Rest,
     /// ABOR.
     Abor,
     /// STAT, with or without a path.
@@ -345,6 +348,7 @@ fn command<'a>(verb: &[u8], argument: &'a [u8]) -> Result<Command<'a>, CommandEr
         b"LIST" => transfer(TransferVerb::List),
         b"NLST" => transfer(TransferVerb::Nlst),
         b"MLSD" => transfer(TransferVerb::Mlsd),
+        b"REST" | b"RANG" => Command::Rest,
         b"ABOR" => Command::Abor,
         b"STAT" => Command::Stat,
         b"QUIT" => Command::Quit,
@@ -504,6 +508,8 @@ mod tests {
             (b"acct x", Command::Acct),
             (b"PASV \r\n", Command::Pasv),
             (b"  PASV\tx", Command::Pasv),
+            (b"rest 100", Command::Rest),
+            (b"RANG 1 9", Command::Rest),
             (b"ABOR", Command::Abor),
             (b"STAT /", Command::Stat),
             (b"QUIT", Command::Quit),

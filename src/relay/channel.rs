@@ -189,13 +189,16 @@ impl Channel {
         tell(&self.events, self.id, what);
     }
 
-    /// Gets both ends connected, in whatever order orders and peers come.
+    /// Gets both ends connected, in whatever order orders and peers come. A client may have connected long before its
+    /// transfer's command; it has as long for that as data may stay idle.
     async fn connect(&mut self, orders: &mut UnboundedReceiver<Order>) -> Result<(TcpStream, TcpStream), End> {
         loop {
             match (self.streams.client.take(), self.streams.server.take()) {
                 (Some(client), Some(server)) => return Ok((client, server)),
                 (client, server) => self.streams = PerLeg { client, server },
             }
+            let waits_for_orders = self.steps.client.is_none() && self.steps.server.is_none();
+            let idle = self.shared.config.timeouts.data_idle;
             let (leg, stepped) = tokio::select! {
                 order = orders.recv() => {
                     match order.ok_or(End::Closed)? {
@@ -210,6 +213,7 @@ impl Channel {
                 }
                 stepped = finished(&mut self.steps.client) => (Leg::Client, stepped),
                 stepped = finished(&mut self.steps.server) => (Leg::Server, stepped),
+                () = tokio::time::sleep(idle), if waits_for_orders => return Err(End::Idle),
             };
             self.steps[leg] = None;
             self.stepped(leg, stepped)?;

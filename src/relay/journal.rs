@@ -63,8 +63,11 @@ impl Journal {
             Notice::ServerRefuses { asked, code } => {
                 tracing::warn!(%listener, session, %client, asked, code, "the server refuses what every session begins with");
             }
+            Notice::ServerRefusesPort { code } => {
+                tracing::warn!(%listener, session, %client, code, "the server refuses PORT");
+            }
             Notice::PassiveUnanswered => {
-                tracing::warn!(%listener, session, %client, "the server did not answer PASV or EPSV");
+                tracing::warn!(%listener, session, %client, "the server did not answer PASV, EPSV or PORT");
             }
         }
     }

@@ -7,14 +7,15 @@
 //! reset. libunftp and ftpserverlib share ports in the same way; here the choice among free ports is uniform and
 //! random (RFC 2577 §8), both ends of the range included, and a peer that has taken every port waits in line.
 //!
-//! Where clients come from several addresses, a lease may expect a whole network, or anybody (`data_peer`). Leases on
-//! one port never expect a common address, whatever their rules, so what a connection is for stays unambiguous.
+//! Where peers come from several addresses, a lease may expect a whole network, or several, or anybody (`data_peer`).
+//! Leases on one port never expect a common address, whatever their rules, so what a connection is for stays unambiguous.
 //!
 //! With `data_ports: any` a lease has a listener of its own.
 
 pub(super) mod bind;
 mod expected;
 mod lease;
+mod networks;
 mod pool;
 mod queue;
 mod table;

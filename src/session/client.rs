@@ -111,6 +111,18 @@ impl Held {
         self.inputs.push_back(input);
     }
 
+    /// Puts a command that was taken for execution back in its place, before all others.
+    pub(super) fn put_back(&mut self, line: CommandLine) {
+        let input = Input::Line(line);
+        self.bytes += input.len();
+        self.inputs.push_front(input);
+    }
+
+    /// Drops the next command: it has been answered.
+    pub(super) fn drop_first(&mut self) {
+        self.pop();
+    }
+
     fn pop(&mut self) -> Option<Input> {
         let input = self.inputs.pop_front()?;
         self.bytes -= input.len();
@@ -313,6 +325,7 @@ impl Session {
             }
             Command::Stat => self.forward_urgently(line, Pending::Stat),
             Command::Quit => self.forward_urgently(line, Pending::Plain),
+            Command::Rest if self.waits_for_server(line) => {}
             Command::Feat => self.forward(line, Pending::Feat),
             Command::Rein => self.forward(line, Pending::Rein),
             Command::Mode(letter) => self.forward(line, Pending::Mode(letter)),
@@ -324,7 +337,8 @@ impl Session {
             Command::LongAddress => self.answer("502 Command not implemented, use EPRT or EPSV.\r\n"),
             Command::Algs(asked) => self.algs(line, asked),
             Command::Auth(_) => self.answer(NOT_IMPLEMENTED),
-            Command::Pbsz(_)
+            Command::Rest
+            | Command::Pbsz(_)
             | Command::Prot(_)
             | Command::Ccc
             | Command::Sscn
@@ -359,6 +373,9 @@ impl Session {
     }
 
     fn transfer(&mut self, line: &CommandLine, verb: TransferVerb, path: Bytes, now: Instant) {
+        if self.waits_for_server(line) || self.lacks_data_connection() {
+            return;
+        }
         let channel = self.channels.begin(self.new_transfer(Some(verb), path, now), self.protection());
         self.begin_data(channel, false);
         self.forward(line, Pending::Transfer(PendingTransfer { channel, started: false }));

@@ -273,8 +273,13 @@ pub enum Notice {
     Refused(Refusal),
     /// The server offered a port that is not dialled.
     ServerPort(Refusal),
-    /// The server answered PASV or EPSV by something else, and nothing more came.
+    /// The server answered PASV, EPSV or PORT by something else, and nothing more came.
     PassiveUnanswered,
+    /// The server does not connect to where it was told to with `data_mode: active`.
+    ServerRefusesPort {
+        /// What it said.
+        code: u16,
+    },
     /// The server does not do what its connection needs before anything else: AUTH TLS, PROT P, or HOST again.
     ServerRefuses {
         /// What it was asked for.

@@ -5,6 +5,20 @@
 //!                                                                  │
 //!  reply to the client ◀── the offer is ready ◀── Dial the rest ◀──┴── its reply
 //! ```
+//!
+//! A server that always connects to us (`data_mode: active`) is told where only when there is something to transfer. One
+//! such server is the one peer of many clients, and what it has been told holds a port against all of them:
+//!
+//! ```text
+//!  client's command ──▶ Bind the client's end, if it accepts ──▶ reply to the client ──▶ prepared
+//!                                                                                           │
+//!        the transfer goes on ◀── the offer is ready ◀── its 200 ◀── PORT ◀── Bind ◀── REST, RETR, STOR …
+//! ```
+//!
+//! The transfer command waits in its place at the head of what is held. If the server cannot be told, or refuses, that
+//! is the command's answer. REST counts as one: BSD's ftpd forgets it at every other command (`ftpcmd.y`: `cmd_list cmd
+//! { restart_point = 0; }`), vsftpd and ProFTPD keep it for whatever transfer comes next, so it must neither come before
+//! the PORT nor reach a server that will not get the transfer.
 
 use bytes::{Bytes, BytesMut};
 
@@ -32,7 +46,8 @@ impl Setup {
     /// What to send to the server for what the client sent.
     ///
     /// A verb that may be kept stays as it is, except that PASV and PORT cannot carry an IPv6 address; a substituted one
-    /// is the plainest that the family allows, since the servers in question are old.
+    /// is the plainest that the family allows, since the servers in question are old. In active mode no verb is kept:
+    /// the client has been told 200 when the server refuses EPRT, and cannot try PORT any more.
     pub(super) const fn towards_server(
         self,
         mode: DataMode,
@@ -45,7 +60,7 @@ impl Setup {
             DataMode::Passive => true,
             DataMode::Active => false,
         };
-        let kept = may_keep && passive == self.is_passive();
+        let kept = may_keep && passive == self.is_passive() && !matches!(mode, DataMode::Active);
         let extended = matches!(self, Self::Epsv | Self::Eprt) && kept && !(passive && epsv_refused);
         match (passive, family) {
             (true, Family::V4) if !extended => Self::Pasv,
@@ -56,10 +71,22 @@ impl Setup {
     }
 }
 
+/// How much of a data channel is set up at one time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Both ends, before the client has its reply.
+    BothEnds,
+    /// The client's alone; the server is told nothing yet.
+    ClientEnd,
+    /// The server's, for a client that had its reply long ago. The command that needs it is the first that is held.
+    ServerEnd,
+}
+
 /// One setting-up that is under way. While it is, the client's later commands wait.
 #[derive(Debug)]
 pub(super) struct Exchange {
     pub(super) id: ChannelId,
+    pub(super) stage: Stage,
     /// What the client sent; decides the form of the reply that it gets.
     pub(super) asked: Setup,
     /// What the server is sent.
@@ -89,10 +116,26 @@ enum Bound {
 }
 
 impl Exchange {
-    pub(super) fn new(id: ChannelId, asked: Setup, sent: Setup) -> Self {
+    pub(super) fn new(id: ChannelId, stage: Stage, asked: Setup, sent: Setup) -> Self {
         let bound = |accepts| if accepts { Bound::Awaited } else { Bound::No };
-        let announced = PerLeg { client: bound(asked.is_passive()), server: bound(!sent.is_passive()) };
-        Self { id, asked, sent, family_argument: None, dial_client: None, ended: false, announced, epsv_refusal: None }
+        let server = stage != Stage::ClientEnd && !sent.is_passive();
+        Self {
+            id,
+            stage,
+            asked,
+            sent,
+            family_argument: None,
+            dial_client: None,
+            ended: false,
+            announced: PerLeg { client: bound(asked.is_passive()), server: bound(server) },
+            epsv_refusal: None,
+        }
+    }
+
+    /// The client's end is ready, and the server is to be told now: its end accepts.
+    pub(super) fn turn_to_server(&mut self) {
+        self.stage = Stage::ServerEnd;
+        self.announced.server = Bound::Awaited;
     }
 
     /// The family of the address that the peer of an accepting end is told, given the server's. `None`: 229 has a port
@@ -111,7 +154,7 @@ impl Exchange {
     }
 
     /// Whether the shell has a channel for this and it is not over: one is opened by `Bind`, and where no end
-    /// accepts, not before the server has answered.
+    /// accepts, not before the server has answered or is to be told.
     pub(super) fn is_open(&self) -> bool {
         !self.ended && self.accepting().next().is_some()
     }

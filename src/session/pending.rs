@@ -28,7 +28,7 @@ pub(super) enum Pending {
     Own(Bytes),
     /// PASV or EPSV that we sent; its reply is translated. What the client asked is in the session's `Exchange`.
     Passive,
-    /// PORT or EPRT that we sent in place of the client's PASV or EPSV; its reply is translated.
+    /// PORT or EPRT that we sent in place of the client's command, or behind it; its reply is translated, or for us alone.
     Active,
     /// PORT or EPRT whose reply passes; an error ends the channel.
     Port(ChannelId),
@@ -159,9 +159,9 @@ impl PendingQueue {
         Some(entry)
     }
 
-    /// Whether the next reply should be the one to PASV or EPSV.
-    pub(super) fn awaits_passive(&self) -> bool {
-        matches!(self.entries.front(), Some((_, Pending::Passive)))
+    /// Whether the next reply should be the one by which a data channel is set up.
+    pub(super) fn awaits_setup(&self) -> bool {
+        matches!(self.entries.front(), Some((_, Pending::Passive | Pending::Active)))
     }
 
     /// Our own replies whose turn has come.
@@ -215,6 +215,7 @@ impl PendingQueue {
         let Some((ticket, front)) = self.entries.front() else { return Match::Unsolicited };
         match front {
             Pending::Passive if !code.is_error() => self.stat_for(code).map_or(Match::Stray, Match::Entry),
+            Pending::Active if !answers_port(code) => self.stat_for(code).map_or(Match::Stray, Match::Entry),
             Pending::Transfer(transfer) => {
                 let aside = if transfer.started || is_status(code) { self.stat_for(code) } else { None };
                 match aside {
@@ -249,7 +250,9 @@ impl PendingQueue {
 
     /// The first transfer, if it has a data channel and only such commands wait before it as have none.
     fn transfer_behind_others(&self) -> Option<Ticket> {
-        let has_none = |entry: &Pending| !matches!(entry, Pending::Transfer(_) | Pending::Passive | Pending::Swallow);
+        let has_none = |entry: &Pending| {
+            !matches!(entry, Pending::Transfer(_) | Pending::Passive | Pending::Active | Pending::Swallow)
+        };
         match self.entries.iter().find(|(_, entry)| !has_none(entry))? {
             (ticket, Pending::Transfer(Transfer { channel: Some(_), started: false })) => Some(*ticket),
             _ => None,
@@ -272,6 +275,12 @@ impl PendingQueue {
 /// basic-ftp#157 saw `250` before the 227.
 fn is_passive(code: Code) -> bool {
     matches!(code.get(), 227 | 229)
+}
+
+/// 200 answers PORT, or an error (RFC 959 §5.4). What belongs to transfers, ABOR and STAT, or is the second 250 to
+/// something else, leaves it unanswered, as with [PASV](is_passive): for a success it would lead the server nowhere.
+fn answers_port(code: Code) -> bool {
+    !matches!(code.get(), 125 | 150 | 211..=213 | 225 | 226 | 250)
 }
 
 /// RFC 959 §4.2.1: nothing else is answered by these. Without this a lost reply would let the 226 of an upload pass

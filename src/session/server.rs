@@ -6,11 +6,11 @@ use bytes::Bytes;
 
 use super::client::Held;
 use super::event::{Action, ChannelId, Notice, Reason};
-use super::exchange::Collected;
+use super::exchange::{Collected, Exchange};
 use super::pending::{Match, Pending, Ticket, Transfer};
 use super::timer::Timer;
 use super::transfer::Unhold;
-use super::{ClientTls, Session, UNAVAILABLE};
+use super::{ClientTls, Session, UNAVAILABLE, announce};
 use crate::addr::Leg;
 use crate::ftp::line::Piece;
 use crate::ftp::reply::{Code, ReplyLine, feat_names_hidden, starts_with_command};
@@ -141,7 +141,7 @@ impl Session {
         self.route = match entry {
             Match::Unsolicited => self.unsolicited(code),
             Match::Stray => {
-                if !code.is_preliminary() && self.pending.awaits_passive() {
+                if !code.is_preliminary() && self.pending.awaits_setup() {
                     self.timers.start(Timer::Straggler, now + self.settings.close);
                 }
                 self.unsolicited(code)
@@ -164,6 +164,9 @@ impl Session {
             Pending::Feat => self.feat_route(code),
             Pending::Swallow | Pending::Opening(_) => Route::Drop,
             Pending::Greeting if self.tls.is_greeting_ours() && !code.is_error() => Route::Drop,
+            Pending::Active if self.exchange.as_deref().is_some_and(Exchange::is_told_to_server) => {
+                announce::route(code)
+            }
             Pending::Passive | Pending::Active if code.is_preliminary() => Route::Pass,
             Pending::Passive | Pending::Active => Route::Collect(Box::new(Collected::new(code))),
             Pending::Transfer(transfer @ Transfer { channel: Some(_), .. }) if code.is_preliminary() => {
@@ -278,6 +281,7 @@ impl Session {
     /// A command has got its final reply.
     fn answered(&mut self, entry: Pending, code: Code, route: Route) {
         match entry {
+            Pending::Active if self.is_telling_server() => self.server_told(code, route),
             Pending::Passive | Pending::Active => match route {
                 Route::Collect(reply) => self.setup_answered(code, *reply),
                 _ => self.passive_unanswered(),

@@ -4,12 +4,13 @@ use bytes::Bytes;
 
 use super::Session;
 use super::event::{Action, ChannelId, Lack, Notice};
-use super::exchange::{Collected, Exchange, Setup};
+use super::exchange::{Collected, Exchange, Setup, Stage};
 use super::pending::Pending;
 use super::timer::Timer;
 use super::transfer::Channel;
 use crate::addr::{Announced, Family, Leg};
 use crate::ftp::reply::{Code, extended, passive, write_227, write_229};
+use crate::nat::DataMode;
 use crate::nat::policy::DialTarget;
 
 const NO_ADDRESS: &str = "425 Cannot open data connection: its public address is not known yet, try again later.\r\n";
@@ -39,7 +40,11 @@ impl Session {
         self.withdraw_offer();
         let family = Family::of(server.peer.ip());
         let sent = asked.towards_server(self.settings.data_mode, family, self.may_keep_verbs(), self.epsv_refused);
-        let mut exchange = Exchange::new(self.channels.issue(), asked, sent);
+        let stage = match self.settings.data_mode {
+            DataMode::Same | DataMode::Passive => Stage::BothEnds,
+            DataMode::Active => Stage::ClientEnd,
+        };
+        let mut exchange = Exchange::new(self.channels.issue(), stage, asked, sent);
         complete(&mut exchange);
         // The argument names the family of the client's leg; the server's may be another.
         exchange.family_argument = exchange.family_argument.filter(|wanted| *wanted == family);
@@ -48,13 +53,21 @@ impl Session {
             self.act(Action::Bind { id, leg, carries: exchange.carries(leg, family) });
         }
         // Known before the server is told anything: IIS connects before it answers PORT.
-        if let (Some(target), false) = (exchange.dial_client, sent.is_passive()) {
+        if let (Some(target), Stage::BothEnds, false) = (exchange.dial_client, stage, sent.is_passive()) {
             self.act(Action::Dial { id, leg: Leg::Client, target });
         }
         let is_bound = exchange.is_bound();
         self.exchange = Some(Box::new(exchange));
         if is_bound {
-            self.send_setup();
+            self.ports_bound(stage);
+        }
+    }
+
+    /// Every end that accepts has its port.
+    fn ports_bound(&mut self, stage: Stage) {
+        match stage {
+            Stage::ClientEnd => self.client_end_ready(),
+            Stage::BothEnds | Stage::ServerEnd => self.send_setup(),
         }
     }
 
@@ -64,7 +77,8 @@ impl Session {
             return self.abandon_exchange(NO_IPV4);
         }
         if exchange.bound(leg, at) {
-            self.send_setup();
+            let stage = exchange.stage;
+            self.ports_bound(stage);
         }
     }
 
@@ -83,7 +97,9 @@ impl Session {
     fn send_setup(&mut self) {
         let Some(exchange) = &self.exchange else { return };
         let Some(command) = exchange.command() else { return self.abandon_exchange(NO_PORT) };
-        if !exchange.sent.is_passive() && exchange.is_verb_kept() {
+        if exchange.is_told_to_server() {
+            self.pending.push(Pending::Active);
+        } else if !exchange.sent.is_passive() && exchange.is_verb_kept() {
             // The server's reply is the client's: nothing to translate, nothing to wait for.
             let id = exchange.id;
             let ended = exchange.ended;
@@ -192,7 +208,11 @@ impl Session {
         let Some(exchange) = self.exchange.take() else { return };
         self.timers.stop(Timer::Straggler);
         self.pending.remove_exchange();
-        self.close_exchange(&exchange);
+        if exchange.is_told_to_server() {
+            self.server_not_told(&exchange);
+        } else {
+            self.close_exchange(&exchange);
+        }
         self.act(Action::Notice(Notice::PassiveUnanswered));
         self.flush_own();
     }
@@ -201,6 +221,10 @@ impl Session {
     fn abandon_exchange(&mut self, reply: &'static str) {
         if let Some(exchange) = self.exchange.take() {
             self.close_exchange(&exchange);
+            if exchange.is_told_to_server() {
+                // The command that waits for it has its answer with this.
+                self.held.drop_first();
+            }
             self.answer(reply);
         }
     }
@@ -212,7 +236,7 @@ const REFUSED_ACTIVE: &[u8] = b"501 Server refuses the data connection.\r\n";
 impl Exchange {
     /// What the client is told once its data connection is prepared; `line` is the server's own 227 or 229, if its
     /// wording can be kept. `None`: the client's verb cannot carry what would have to be announced.
-    fn success(&self, line: Option<&[u8]>) -> Option<Bytes> {
+    pub(super) fn success(&self, line: Option<&[u8]>) -> Option<Bytes> {
         match self.asked {
             Setup::Port | Setup::Eprt => Some(Bytes::from_static(PORT_OK)),
             Setup::Pasv => write_227(line, self.at_client()?),

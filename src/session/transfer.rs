@@ -9,12 +9,16 @@
 //! ```
 //!
 //! A new PASV or PORT replaces the offer only, never a transfer that runs.
+//!
+//! With `data_mode: active` the way to a transfer has two parts (see [`exchange`](super::exchange)): PASV and PORT lead to
+//! an offer that is only *prepared*, and the transfer command makes it one that can be used, when the server knows of it.
 
 use std::time::Instant;
 
 use bytes::Bytes;
 
 use super::event::{ChannelId, ChannelReport, End, TransferRecord};
+use super::exchange::Exchange;
 use crate::addr::{Leg, PerLeg};
 use crate::ftp::command::TransferVerb;
 use crate::nat::policy::DialTarget;
@@ -98,6 +102,8 @@ pub(super) struct Channel {
     pub(super) id: ChannelId,
     /// Where the client is to be dialled once the transfer begins, if no accepted end starts that.
     pub(super) dial_client: Option<DialTarget>,
+    /// What is left to do before this offer can be used: the server must be told.
+    prepared: Option<Box<Exchange>>,
     /// Which ends do TLS: as PROT was when the transfer's command came.
     protect: PerLeg<bool>,
     begun: bool,
@@ -113,6 +119,7 @@ impl Channel {
         Self {
             id,
             dial_client: None,
+            prepared: None,
             protect: PerLeg::default(),
             begun: false,
             flushed: PerLeg::default(),
@@ -120,6 +127,17 @@ impl Channel {
             ended: None,
             transfer: None,
         }
+    }
+
+    /// What the client has its answer for, and the server has not been told of.
+    pub(super) fn prepared(exchange: Box<Exchange>) -> Self {
+        let id = exchange.id;
+        Self { prepared: Some(exchange), ..Self::new(id) }
+    }
+
+    /// Whether the shell knows of it. Of what a client in active mode has prepared it does not.
+    fn is_with_shell(&self) -> bool {
+        self.prepared.as_deref().is_none_or(Exchange::is_open)
     }
 
     /// The transfer begins: which ends do TLS. `None` if it has begun already, or must wait until it is `answered`.
@@ -133,8 +151,8 @@ impl Channel {
     }
 
     /// Whether it has not ended and its end has not been ordered.
-    pub(super) const fn is_open(&self) -> bool {
-        self.ended.is_none() && !self.closing
+    pub(super) fn is_open(&self) -> bool {
+        self.ended.is_none() && !self.closing && self.is_with_shell()
     }
 
     /// An upload of which the server does not have every byte yet: a later command that overtook them would
@@ -211,13 +229,13 @@ impl Channels {
 
     /// Takes the offer back. `None` if there is none, or nothing is left of it to close.
     pub(super) fn withdraw(&mut self) -> Option<ChannelId> {
-        self.offer.take().filter(|channel| channel.ended.is_none()).map(|channel| channel.id)
+        self.offer.take().filter(|channel| channel.is_open()).map(|channel| channel.id)
     }
 
     /// Notes that a channel is to be closed, and forgets it if it is the offer. False if there is nothing to close.
     pub(super) fn close(&mut self, id: ChannelId) -> bool {
         if let Some(offer) = self.offer.take_if(|channel| channel.id == id) {
-            return offer.ended.is_none();
+            return offer.is_open();
         }
         let open = self.moving.iter_mut().find(|c| c.id == id && c.is_open());
         open.is_some_and(|channel| {
@@ -228,12 +246,25 @@ impl Channels {
 
     /// The offer becomes the channel of a transfer, the data of which is protected at these ends.
     pub(super) fn begin(&mut self, transfer: Transfer, protect: PerLeg<bool>) -> Option<ChannelId> {
-        let mut channel = self.offer.take()?;
+        let mut channel = self.offer.take_if(|channel| channel.prepared.is_none())?;
         channel.transfer = Some(transfer);
         channel.protect = protect;
         let id = channel.id;
         self.moving.push(*channel);
         Some(id)
+    }
+
+    /// Takes out an offer of which the server is to be told.
+    pub(super) fn take_prepared(&mut self) -> Option<Box<Exchange>> {
+        let channel = self.offer.take_if(|channel| channel.prepared.is_some())?;
+        let mut exchange = channel.prepared?;
+        exchange.ended = channel.ended.is_some();
+        Some(exchange)
+    }
+
+    /// Whether there is an offer, good or not.
+    pub(super) const fn has_offer(&self) -> bool {
+        self.offer.is_some()
     }
 
     /// Whether the offer is one that was [given back](Self::give_back) after its data had begun in another protection
@@ -285,7 +316,8 @@ impl Channels {
 
     /// Whether a channel may still carry data.
     pub(super) fn is_any_open(&self) -> bool {
-        self.offer.as_deref().into_iter().chain(&self.moving).any(|channel| channel.ended.is_none())
+        let offer = self.offer.as_deref().filter(|offer| offer.is_with_shell());
+        offer.into_iter().chain(&self.moving).any(|channel| channel.ended.is_none())
     }
 
     /// Whether a transfer's channel may still carry data.

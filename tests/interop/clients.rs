@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::net::{EIP, Host, Net, PROXY_V6};
+use crate::net::{EIP, Host, Net, PROXY_INSIDE, PROXY_V6};
 use crate::process::{Outcome, bounded};
 
 /// A client program.
@@ -83,15 +83,26 @@ pub struct Mode {
     pub verb: Verb,
     /// Whether the client speaks IPv6 (the server never does).
     pub ipv6: bool,
+    /// Whether it is a machine of the VPC, as the proxy is.
+    within_vpc: bool,
 }
 
 impl Mode {
-    pub const PASV: Self = Self { verb: Verb::Pasv, ipv6: false };
-    pub const EPSV: Self = Self { verb: Verb::Epsv, ipv6: false };
-    pub const PORT: Self = Self { verb: Verb::Port, ipv6: false };
-    pub const EPRT: Self = Self { verb: Verb::Eprt, ipv6: false };
-    pub const EPSV6: Self = Self { verb: Verb::Epsv, ipv6: true };
-    pub const EPRT6: Self = Self { verb: Verb::Eprt, ipv6: true };
+    pub const PASV: Self = Self::over_ipv4(Verb::Pasv);
+    pub const EPSV: Self = Self::over_ipv4(Verb::Epsv);
+    pub const PORT: Self = Self::over_ipv4(Verb::Port);
+    pub const EPRT: Self = Self::over_ipv4(Verb::Eprt);
+    pub const EPSV6: Self = Self { ipv6: true, ..Self::EPSV };
+    pub const EPRT6: Self = Self { ipv6: true, ..Self::EPRT };
+
+    const fn over_ipv4(verb: Verb) -> Self {
+        Self { verb, ipv6: false, within_vpc: false }
+    }
+
+    /// The same of a client that reaches the proxy at its private address.
+    pub const fn within_vpc(self) -> Self {
+        Self { within_vpc: true, ..self }
+    }
 
     /// Whether the client connects.
     pub const fn is_passive(self) -> bool {
@@ -100,12 +111,16 @@ impl Mode {
 
     /// Where a client of this mode finds the server.
     pub const fn address(self) -> &'static str {
-        if self.ipv6 { PROXY_V6 } else { EIP }
+        match self {
+            Self { within_vpc: true, .. } => PROXY_INSIDE,
+            Self { ipv6: true, .. } => PROXY_V6,
+            _ => EIP,
+        }
     }
 
     /// The same, as a URL has it.
     pub fn url_host(self) -> String {
-        if self.ipv6 { format!("[{PROXY_V6}]") } else { EIP.to_owned() }
+        if self.ipv6 { format!("[{PROXY_V6}]") } else { self.address().to_owned() }
     }
 }
 

@@ -26,6 +26,11 @@ fn five_gib_each_way() {
     let net = Net::new(PROXY);
     let server = Server::start(&net, servers::Kind::ProFtpd);
     let _proxy = proxy::in_front_of_server(&net, "same");
+    each_way(&net, &server, EIP);
+}
+
+/// The same for a network of its own, in which clients know ProFTPD at this address.
+pub fn each_way(net: &Net, server: &Server, at: &str) {
     let dir = server.root().join("large");
     make_writable_dir(&dir);
     let (sparse, pipe) = (dir.join("sparse"), dir.join("pipe"));
@@ -33,13 +38,13 @@ fn five_gib_each_way() {
     run(Command::new("mkfifo").args(["-m", "666"]).arg(&pipe));
 
     let reader = thread::spawn(move || check(File::open(pipe).unwrap(), "upload"));
-    let mut curl = curl(&net, &server);
-    let outcome = bounded(curl.arg("-T").arg(&sparse).arg(format!("ftp://{EIP}/large/pipe")), LIMIT);
+    let mut curl = curl(net, server);
+    let outcome = bounded(curl.arg("-T").arg(&sparse).arg(format!("ftp://{at}/large/pipe")), LIMIT);
     assert!(outcome.success, "{}\n{}", outcome.transcript, server.log());
     reader.join().expect("the upload differs");
 
     let mut curl =
-        self::curl(&net, &server).arg(format!("ftp://{EIP}/large/sparse")).stdout(Stdio::piped()).spawn().unwrap();
+        self::curl(net, server).arg(format!("ftp://{at}/large/sparse")).stdout(Stdio::piped()).spawn().unwrap();
     check(curl.stdout.take().unwrap(), "download");
     assert!(curl.wait().unwrap().success());
 }

@@ -6,8 +6,9 @@
 
 mod certificate;
 mod clients;
-mod filezilla;
+mod egress;
 mod families;
+mod filezilla;
 mod interrupted;
 mod large;
 mod load_balancer;

@@ -21,6 +21,8 @@ use crate::process::{feed, run};
 
 /// The public address that clients know; no machine has it.
 pub const EIP: &str = "203.0.113.10";
+/// The proxy's private address, as its neighbours write it.
+pub const PROXY_INSIDE: &str = "172.16.0.10";
 /// The proxy's own IPv6 address: IPv6 needs no translation.
 pub const PROXY_V6: &str = "2001:db8:2::10";
 /// The machine that only runs the proxy.
@@ -127,7 +129,7 @@ table inet security_group {
 }";
 
 /// What the server's machine counts: who opens data connections, and how they end.
-const COUNTERS: &str = "
+pub const COUNTERS: &str = "
 table inet seen {
   counter dialled_by_server {}
   counter dialled_by_proxy {}
@@ -166,6 +168,14 @@ pub struct Net {
 impl Net {
     /// A network whose elastic IP leads to `eip_target`.
     pub fn new(eip_target: Ipv4Addr) -> Self {
+        let net = Self::of(&LINKS);
+        net.nft(Host::Gateway, &GATEWAY.replace('%', &eip_target.to_string()));
+        net.nft(Host::Server, COUNTERS);
+        net
+    }
+
+    /// The four machines and a gateway that forwards, wired by these commands of `ip -batch`; no rules anywhere.
+    pub fn of(links: &[(Host, &str)]) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         require_root();
         sweep();
@@ -175,16 +185,14 @@ impl Net {
         for host in HOSTS {
             run(Command::new("ip").args(["netns", "add", &net.namespace(host)]));
         }
-        for (host, batch) in LINKS {
+        for (host, batch) in links {
             let batch = batch.replace('%', &net.prefix);
-            feed(Command::new("ip").args(["-n", &net.namespace(host), "-batch", "-"]), batch.as_bytes());
+            feed(Command::new("ip").args(["-n", &net.namespace(*host), "-batch", "-"]), batch.as_bytes());
         }
         net.write_sysctl("net/ipv4/ip_forward", "1");
         net.write_sysctl("net/ipv6/conf/all/forwarding", "1");
         // Kernels before 6.0 can be told to assign the FTP helper by port: not here.
         net.write_sysctl("net/netfilter/nf_conntrack_helper", "0");
-        net.nft(Host::Gateway, &GATEWAY.replace('%', &eip_target.to_string()));
-        net.nft(Host::Server, COUNTERS);
         net
     }
 

@@ -138,8 +138,14 @@ pub fn with_tls(net: &Net, Tls { client, server }: Tls<'_>) -> Daemon {
 
 /// With this configuration, until it listens on `port`.
 pub fn start(net: &Net, host: Host, config: &str, port: u16) -> Daemon {
+    start_at_level("info", net, host, config, port)
+}
+
+/// The same with another log level.
+pub fn start_at_level(level: &str, net: &Net, host: Host, config: &str, port: u16) -> Daemon {
     let path = net.scratch().join("proxy.yaml");
     fs::write(&path, config).unwrap();
     let mut command = net.command(host, env!("CARGO_BIN_EXE_ftp-alg"));
-    Daemon::start(command.args(["run", "--config"]).arg(&path), net.scratch().join("proxy.log"), port)
+    command.args(["run", "--log-level", level, "--config"]).arg(&path);
+    Daemon::start(&mut command, net.scratch().join("proxy.log"), port)
 }

@@ -170,12 +170,13 @@ fn sec_13_listeners_with_other_rules_do_not_share_a_pending_port() {
 fn sec_13_the_server_leg_stays_exact() {
     let scene = Scene::start(Setup { data_peer: "any", server: "data_mode: active", ..Setup::default() });
     let mut session = scene.session();
-    let offer = session.offer(Ask::Pasv, "active");
-    let Side::Dials { to, .. } = offer.server else { panic!("the server connects in active mode") };
+    let Offer { client, server, .. } = session.offer(Ask::Pasv, "active");
+    let server = session.transfer_command("RETR a\r\n", server);
+    let Side::Dials { to, .. } = server else { panic!("the server connects in active mode") };
     let dial = Dial { from: scene.net.stranger(), to, receive_buffer: None };
     let is_in = Wire::dial(&scene.log, "stranger", dial).is_ok_and(|mut wire| wire.is_open());
     assert!(!is_in, "a stranger was let in");
-    let mut data = offer.connect();
+    let mut data = Offer::of(&session, client, server).connect();
     data.server.send("from the server");
     data.client.expect("from the server");
 }

@@ -52,15 +52,15 @@ fn ipv6_session(scene: &Scene, listener: SocketAddr) -> Session {
 #[test]
 fn rfc_20_ipv6_clients_of_an_ipv4_server() {
     let (scene, listeners) = ipv6_listeners(Net::new());
-    for (listener, asked) in [
-        (listeners[0], [(Ask::Epsv, Ask::Pasv), (Ask::Eprt, Ask::Port)]),
-        (listeners[1], [(Ask::Epsv, Ask::Pasv), (Ask::Eprt, Ask::Pasv)]),
-        (listeners[2], [(Ask::Epsv, Ask::Port), (Ask::Eprt, Ask::Port)]),
+    for (listener, mode, asked) in [
+        (listeners[0], "same", [(Ask::Epsv, Ask::Pasv), (Ask::Eprt, Ask::Port)]),
+        (listeners[1], "passive", [(Ask::Epsv, Ask::Pasv), (Ask::Eprt, Ask::Pasv)]),
+        (listeners[2], "active", [(Ask::Epsv, Ask::Port), (Ask::Eprt, Ask::Port)]),
     ] {
         let mut session = ipv6_session(&scene, listener);
         for (ask, at_server) in asked {
             for is_upload in [false, true] {
-                let offer = session.offer_by(ask, at_server);
+                let offer = session.offer_by(ask, mode, at_server);
                 moves_data(&mut session, offer, is_upload);
             }
         }
@@ -85,7 +85,7 @@ fn rfc_20_ipv4_clients_of_an_ipv6_server() {
         session.reply("220 ready\r\n");
         for (ask, at_server) in Ask::ALL.into_iter().zip(asked) {
             for is_upload in [false, true] {
-                let offer = session.offer_by(ask, at_server);
+                let offer = session.offer_by(ask, mode, at_server);
                 moves_data(&mut session, offer, is_upload);
             }
         }
@@ -161,7 +161,7 @@ fn rfc_23_options_are_answered_without_the_end_of_a_line() {
     session.is_usable();
     session.refused("ALGS STATUS64\r\n", "216 EPSVEPRT");
     session.refused("ALGS DISABLE64\r\n", "216 NONE");
-    let offer = session.offer_by(Ask::Epsv, Ask::Epsv);
+    let offer = session.offer_by(Ask::Epsv, "same", Ask::Epsv);
     moves_data(&mut session, offer, true);
 }
 
@@ -195,7 +195,7 @@ fn sec_13_an_ipv4_address_for_an_ipv6_client() {
         } else {
             session.refused("PASV\r\n", "425 PASV cannot carry an IPv6 address, use EPSV.");
         }
-        let offer = session.offer_by(Ask::Epsv, Ask::Pasv);
+        let offer = session.offer_by(Ask::Epsv, "same", Ask::Pasv);
         moves_data(&mut session, offer, true);
         // IPv4 clients are told the address of theirs.
         let mut session = scene.session();

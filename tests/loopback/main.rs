@@ -15,6 +15,7 @@ mod control;
 mod crowd;
 mod data_mode;
 mod data_peer;
+mod egress;
 mod ending;
 mod endurance;
 mod families;

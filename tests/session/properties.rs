@@ -36,6 +36,7 @@ fn client_line() -> impl Strategy<Value = Vec<u8>> {
         "RETR a",
         "STOR b",
         "LIST",
+        "REST 100",
         "XDIR",
         "ABOR",
         "STAT",

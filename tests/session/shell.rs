@@ -60,6 +60,9 @@ impl fmt::Debug for Text {
 /// A shell that believes nothing: it checks every action against what it knows.
 pub(crate) struct Shell {
     pub(crate) session: Session,
+    mode: DataMode,
+    /// How often a port was bound for the server.
+    bound_for_server: usize,
     peers: PerLeg<&'static str>,
     now: Instant,
     /// Channels that are open, with the legs whose socket has everything.
@@ -99,6 +102,8 @@ impl Shell {
         let Driver { session, now, .. } = Driver::unconnected(settings(mode), client);
         Self {
             session,
+            mode,
+            bound_for_server: 0,
             peers: PerLeg { client, server },
             now,
             open: BTreeMap::new(),
@@ -275,6 +280,11 @@ impl Shell {
                 let server = family(self.peers.server);
                 assert!(carries.is_none_or(|carried| carried == Family::V4 || (leg, carried) == (Leg::Server, server)));
                 self.open_channel(id);
+                self.bound_for_server += usize::from(leg == Leg::Server);
+                assert!(
+                    self.mode != DataMode::Active || self.bound_for_server <= self.transfers_said(),
+                    "a port of the server's is held for nothing"
+                );
                 self.binding.push((id, leg));
             }
             Action::Dial { id, leg, target } => {
@@ -348,6 +358,13 @@ impl Shell {
             (Family::V4, Family::V4) => false,
         };
         assert!(!is_strange, "{line} to an {server} server for an {client} client");
+    }
+
+    /// How many commands of the client need a data connection with the server, REST among them.
+    fn transfers_said(&self) -> usize {
+        let lines = self.said.client.split_inclusive(|b| *b == b'\n');
+        let lines = lines.filter_map(|line| CommandLine::new(Bytes::copy_from_slice(line)).ok());
+        lines.filter(|line| matches!(line.parse(), Ok(Command::Transfer { .. } | Command::Rest))).count()
     }
 
     /// Whether a peer wrote this itself, so that reading it again proves nothing.

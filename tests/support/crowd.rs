@@ -20,7 +20,7 @@ use super::transcript::Transcript;
 /// For all of a crowd to be done; a machine that is busy with other tests takes a good part of it.
 const DEADLINE: Duration = Duration::from_secs(120);
 
-/// A proxy, and a server behind it that knows USER, PASS, PASV, RETR, STOR and NOOP. The name of a file is the number
+/// A proxy, and a server behind it that knows USER, PASS, PASV, PORT, RETR, STOR and NOOP. The name of a file is the number
 /// that [`content`] takes. A file comes in two halves; the second is sent once the [`gate`](Self::gate) is open.
 pub(crate) struct Crowd {
     pub(crate) net: Net,
@@ -88,7 +88,7 @@ async fn serve(listener: TcpListener, gate: watch::Receiver<bool>) {
 async fn serve_one(stream: TcpStream, mut gate: watch::Receiver<bool>) -> io::Result<()> {
     let at = stream.local_addr()?.ip();
     let mut control = BufReader::new(stream);
-    let mut passive = None;
+    let mut source = None;
     control.write_all(b"220 ready\r\n").await?;
     let mut line = String::new();
     while control.read_line(&mut line).await? > 0 {
@@ -100,12 +100,16 @@ async fn serve_one(stream: TcpStream, mut gate: watch::Receiver<bool>) -> io::Re
             "PASV" => {
                 let listener = TcpListener::bind((at, 0)).await?;
                 let reply = entering_passive_mode(listener.local_addr()?);
-                passive = Some(listener);
+                source = Some(Source::Accepts(listener));
                 reply
             }
+            "PORT" => {
+                source = Some(Source::Dials { from: at, to: super::script::tuple(&line) });
+                "200 ok\r\n".to_owned()
+            }
             "RETR" | "STOR" => {
-                let (listener, n) = (passive.take().expect("PASV before"), name.parse().expect("a number"));
-                let (mut data, _) = listener.accept().await?;
+                let (source, n) = (source.take().expect("PASV or PORT before"), name.parse().expect("a number"));
+                let mut data = source.connect().await?;
                 control.write_all(b"150 here it comes\r\n").await?;
                 if verb == "RETR" {
                     let (first, second) = halves(n);
@@ -129,6 +133,25 @@ async fn serve_one(stream: TcpStream, mut gate: watch::Receiver<bool>) -> io::Re
         line.clear();
     }
     Ok(())
+}
+
+/// Where the server has its data connection from.
+enum Source {
+    Accepts(TcpListener),
+    Dials { from: IpAddr, to: SocketAddr },
+}
+
+impl Source {
+    async fn connect(self) -> io::Result<TcpStream> {
+        match self {
+            Self::Accepts(listener) => Ok(listener.accept().await?.0),
+            Self::Dials { from, to } => {
+                let socket = TcpSocket::new_v4()?;
+                socket.bind((from, 0).into())?;
+                socket.connect(to).await
+            }
+        }
+    }
 }
 
 fn entering_passive_mode(at: SocketAddr) -> String {

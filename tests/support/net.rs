@@ -66,6 +66,15 @@ impl Net {
         20_500 + u16::from(process_octet()) * 48 + block * BLOCK
     }
 
+    /// A port for the server's data connections, which are taken on every address of this machine. No other test has it.
+    pub(crate) fn server_data_port() -> u16 {
+        static NEXT: AtomicU16 = AtomicU16::new(0);
+        let port = NEXT.fetch_add(1, Ordering::Relaxed);
+        assert!(port < 32, "the ports are used up");
+        // Below all other data ports: 254 processes with 32 ports make 10,032 to 18,159.
+        10_000 + u16::from(process_octet()) * 32 + port
+    }
+
     fn host(self, host: u16) -> IpAddr {
         let within = self.index * PER_TEST + host;
         let [high, low] = within.to_be_bytes();

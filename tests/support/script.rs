@@ -27,7 +27,7 @@ impl Ask {
     pub(crate) fn at_server(self, mode: &str) -> Self {
         match (mode, self) {
             ("passive", Self::Port | Self::Eprt) => Self::Pasv,
-            ("active", Self::Pasv | Self::Epsv) => Self::Port,
+            ("active", _) => Self::Port,
             _ => self,
         }
     }
@@ -37,7 +37,12 @@ impl Ask {
 #[derive(Debug)]
 pub(crate) enum Side {
     Accepts(Door),
-    Dials { from: IpAddr, to: SocketAddr },
+    Dials {
+        from: IpAddr,
+        to: SocketAddr,
+    },
+    /// It is told where to dial, by this, right before the command that needs it.
+    ToldLater(Ask),
 }
 
 /// Both peers know what to do for the next transfer.
@@ -74,6 +79,7 @@ impl Offer {
         match &self.client {
             Side::Dials { to, .. } => *to,
             Side::Accepts(door) => panic!("the client waits at {}", door.addr()),
+            Side::ToldLater(_) => panic!("the client is told at once"),
         }
     }
 
@@ -111,6 +117,7 @@ impl Offer {
         match &self.server {
             Side::Accepts(door) => door,
             Side::Dials { to, .. } => panic!("the server is to connect to {to}"),
+            Side::ToldLater(_) => panic!("the server is to connect"),
         }
     }
 }
@@ -125,6 +132,7 @@ fn start(log: &Transcript, name: &str, side: Side) -> Begun {
     match side {
         Side::Dials { from, to } => Begun::Connected(Wire::connect(log, name, from, to)),
         Side::Accepts(door) => Begun::Waiting(door),
+        Side::ToldLater(_) => panic!("nobody has told this side"),
     }
 }
 
@@ -140,12 +148,12 @@ impl Session {
     /// The client asks for a data connection, the server agrees, and the client is told so.
     #[track_caller]
     pub(crate) fn offer(&mut self, ask: Ask, mode: &str) -> Offer {
-        self.offer_by(ask, ask.at_server(mode))
+        self.offer_by(ask, mode, ask.at_server(mode))
     }
 
     /// The same, with what the server has to be asked for.
     #[track_caller]
-    pub(crate) fn offer_by(&mut self, ask: Ask, at_server: Ask) -> Offer {
+    pub(crate) fn offer_by(&mut self, ask: Ask, mode: &str, at_server: Ask) -> Offer {
         let mut client_door = None;
         if ask.is_passive() {
             self.client.send(format!("{}\r\n", verb(ask)));
@@ -155,7 +163,7 @@ impl Session {
             self.client.send(command);
             client_door = Some(door);
         }
-        let server = self.server_agrees(at_server);
+        let server = if mode == "active" { Side::ToldLater(at_server) } else { self.server_agrees(at_server) };
         let client = match client_door {
             Some(door) => {
                 self.client.line_starting("200 ");
@@ -172,12 +180,22 @@ impl Session {
         self.offer(Ask::Pasv, "same")
     }
 
+    /// The client sends a command that needs the data connection. A server that has not been told where to connect
+    /// is told before it gets the command.
+    #[track_caller]
+    pub(crate) fn transfer_command(&mut self, command: &str, server: Side) -> Side {
+        self.client.send(command);
+        let server = if let Side::ToldLater(ask) = server { self.server_agrees(ask) } else { server };
+        self.server.expect(command);
+        server
+    }
+
     /// A transfer command for what was agreed upon, both ends connected; the server says 150 as soon as its own
     /// end is, as vsftpd does.
     #[track_caller]
     pub(crate) fn begin(&mut self, command: &str, offer: Offer) -> Data {
         let Offer { client, server, log } = offer;
-        self.command(command);
+        let server = self.transfer_command(command, server);
         let client = start(&log, "client data", client);
         let server = complete(start(&log, "server data", server));
         self.reply("150 Opening BINARY mode data connection.\r\n");

@@ -27,7 +27,7 @@ pub(super) const BACKLOG: i32 = 1024;
 const RETRY: Duration = Duration::from_secs(30);
 
 /// The address that covers all of the family.
-pub(super) fn wildcard(ip: IpAddr) -> IpAddr {
+pub(in crate::relay) fn wildcard(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),

@@ -1,25 +1,25 @@
 //! Who may make the connection that a lease waits for: a set of addresses.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
+use std::sync::Arc;
 
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
 
+use super::networks::EVERYWHERE;
+use crate::addr::Family;
 use crate::config::DataPeer;
 
-/// One address, a /24 or /64, or all addresses. Two of these are nested or have no address in common.
-///
-/// They are ordered by their first address.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Expected {
-    first: IpAddr,
-    last: IpAddr,
-}
+/// One address, or all of some networks. Equal sets that follow from one rule are equal here.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Expected(Networks);
 
-/// The least and the greatest in the order of [`IpAddr`].
-const FIRST: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-const LAST: IpAddr = IpAddr::V6(Ipv6Addr::from_bits(u128::MAX));
+/// No two of them overlap. One is what most leases have, and costs nothing.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Networks {
+    One(IpNet),
+    Several(Arc<[IpNet]>),
+}
 
 /// The least that is routed in the internet: the public addresses that a NAT takes in turn are usually within one.
 const SUBNET_V4: u8 = 24;
@@ -28,42 +28,55 @@ const SUBNET_V4: u8 = 24;
 const SUBNET_V6: u8 = 64;
 
 impl Expected {
-    /// Whom the rule admits when `peer` is at the other end of the control connection.
-    pub(super) fn new(rule: DataPeer, peer: IpAddr) -> Self {
-        let (first, last) = match (rule, peer.to_canonical()) {
-            (DataPeer::Exact, peer) => (peer, peer),
-            (DataPeer::Subnet, IpAddr::V4(peer)) => {
-                let net = Ipv4Net::new_assert(peer, SUBNET_V4);
-                (net.network().into(), net.broadcast().into())
-            }
-            (DataPeer::Subnet, IpAddr::V6(peer)) => {
-                let net = Ipv6Net::new_assert(peer, SUBNET_V6);
-                (net.network().into(), net.broadcast().into())
-            }
-            (DataPeer::Any, _) => (FIRST, LAST),
-        };
-        Self { first, last }
+    /// Whom the rule admits when `peer` is at the other end of the control connection; itself in any case.
+    pub(super) fn new(rule: &DataPeer, peer: IpAddr) -> Self {
+        let peer = peer.to_canonical();
+        Self(match rule {
+            DataPeer::Exact => Networks::One(peer.into()),
+            DataPeer::Subnet => Networks::One(subnet(peer)),
+            DataPeer::Any => Networks::Several(Arc::from(EVERYWHERE)),
+            DataPeer::Networks(nets) => match &**nets {
+                [net] if net.contains(&peer) => Networks::One(*net),
+                several if several.iter().any(|net| net.contains(&peer)) => Networks::Several(Arc::clone(nets)),
+                others => {
+                    let with_peer: Vec<IpNet> = others.iter().copied().chain([peer.into()]).collect();
+                    Networks::Several(IpNet::aggregate(&with_peer).into())
+                }
+            },
+        })
+    }
+
+    /// The connections of this address alone.
+    pub(super) fn only(peer: IpAddr) -> Self {
+        Self(Networks::One(peer.to_canonical().into()))
+    }
+
+    /// The networks that make it up, of which no two overlap.
+    pub(super) fn networks(&self) -> &[IpNet] {
+        match &self.0 {
+            Networks::One(net) => std::slice::from_ref(net),
+            Networks::Several(nets) => nets,
+        }
     }
 
     /// Whether a connection from this address is meant.
-    pub(super) fn admits(self, from: IpAddr) -> bool {
-        (self.first..=self.last).contains(&from.to_canonical())
+    pub(super) fn admits(&self, from: IpAddr) -> bool {
+        let from = from.to_canonical();
+        self.networks().iter().any(|net| net.contains(&from))
     }
+}
 
-    /// The entries of a map whose keys have an address in common with this. What is nested in it is a range of the
-    /// map, and what it is nested in is looked up: what else the map holds costs nothing.
-    pub(super) fn overlapping<V>(self, map: &BTreeMap<Self, V>) -> impl Iterator<Item = (Self, &V)> {
-        // Wider ones that begin at the same address are in that range too.
-        let wider = [DataPeer::Any, DataPeer::Subnet].map(|rule| Self::new(rule, self.first));
-        let wider = wider.into_iter().filter(move |wider| wider.first < self.first);
-        let nested = Self { first: self.first, last: self.first }..=Self { first: self.last, last: LAST };
-        wider.filter_map(|wider| map.get_key_value(&wider)).chain(map.range(nested)).map(|(key, value)| (*key, value))
-    }
+fn subnet(peer: IpAddr) -> IpNet {
+    let length = match Family::of(peer) {
+        Family::V4 => SUBNET_V4,
+        Family::V6 => SUBNET_V6,
+    };
+    IpNet::new_assert(peer, length).trunc()
 }
 
 impl fmt::Debug for Expected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.first, self.last)
+        f.debug_list().entries(self.networks()).finish()
     }
 }
 
@@ -71,8 +84,8 @@ impl fmt::Debug for Expected {
 mod tests {
     use super::*;
 
-    fn expected(rule: DataPeer, peer: &str) -> Expected {
-        Expected::new(rule, peer.parse().unwrap())
+    fn networks(nets: &[&str]) -> DataPeer {
+        DataPeer::Networks(nets.iter().map(|net| net.parse().unwrap()).collect())
     }
 
     #[test]
@@ -93,8 +106,17 @@ mod tests {
             ),
             (DataPeer::Exact, "2001:db8::7", &["2001:db8::7"], &["2001:db8::8", "198.51.100.7"]),
             (DataPeer::Any, "198.51.100.7", &["0.0.0.0", "255.255.255.255", "::", "2001:db8::1"], &[]),
+            (
+                networks(&["198.51.100.32/28", "203.0.113.9/32", "2001:db8::/32"]),
+                "198.51.100.40",
+                &["198.51.100.32", "198.51.100.47", "203.0.113.9", "2001:db8::1", "::ffff:198.51.100.33"],
+                &["198.51.100.31", "198.51.100.48", "203.0.113.8", "2001:db9::"],
+            ),
+            // The control connection's own address belongs to it, written down or not.
+            (networks(&["198.51.100.32/28"]), "192.0.2.1", &["192.0.2.1", "198.51.100.32"], &["192.0.2.2"]),
+            (networks(&["198.51.100.32/28"]), "198.51.100.33", &["198.51.100.34"], &["198.51.100.31"]),
         ] {
-            let expected = expected(rule, peer);
+            let expected = Expected::new(&rule, peer.parse().unwrap());
             for from in admitted {
                 assert!(expected.admits(from.parse().unwrap()), "{expected:?} and {from}");
             }
@@ -104,21 +126,12 @@ mod tests {
         }
     }
 
+    /// They share a queue, and a count of those who wait.
     #[test]
-    fn what_overlaps_is_nested_either_way_and_found_once() {
-        let every: Vec<Expected> =
-            ["0.0.0.0", "0.0.0.1", "198.51.100.0", "198.51.100.7", "198.51.101.7", "::", "2001:db8::", "2001:db8::7"]
-                .iter()
-                .flat_map(|peer| [DataPeer::Exact, DataPeer::Subnet, DataPeer::Any].map(|rule| expected(rule, peer)))
-                .collect();
-        let map: BTreeMap<Expected, ()> = every.iter().map(|key| (*key, ())).collect();
-        for one in &every {
-            let common = |other: &&Expected| one.first <= other.last && other.first <= one.last;
-            let mut wanted: Vec<Expected> = map.keys().filter(common).copied().collect();
-            let mut found: Vec<Expected> = one.overlapping(&map).map(|(key, ())| key).collect();
-            wanted.sort();
-            found.sort();
-            assert_eq!(found, wanted, "what overlaps {one:?}");
-        }
+    fn peers_within_one_pool_expect_the_same() {
+        let rule = networks(&["198.51.100.32/28", "203.0.113.9/32"]);
+        let of = |peer: &str| Expected::new(&rule, peer.parse().unwrap());
+        assert_eq!(of("198.51.100.33"), of("203.0.113.9"));
+        assert_ne!(of("198.51.100.33"), of("192.0.2.1"));
     }
 }

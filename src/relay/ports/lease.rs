@@ -114,6 +114,6 @@ pub(super) struct Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.shared.lock().table.dropped(self.slot, self.expected, self.lease, Instant::now());
+        self.shared.lock().table.dropped(self.slot, &self.expected, self.lease, Instant::now());
     }
 }

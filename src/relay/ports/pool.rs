@@ -89,7 +89,7 @@ impl PortPool {
     /// [`LeaseError::Exhausted`] after `wait`; [`LeaseError::Bind`] if `local` is not an address of this pool, or no
     /// socket can be opened.
     pub async fn lease(&self, local: IpAddr, peer: IpAddr, wait: Duration) -> Result<Lease, LeaseError> {
-        let (local, expected) = (local.to_canonical(), Expected::new(self.rule, peer));
+        let (local, expected) = (local.to_canonical(), Expected::new(&self.rule, peer));
         match &self.kind {
             Kind::Any => Ok(Lease::own(local, expected)?),
             Kind::Range { shared, views } => {
@@ -137,22 +137,22 @@ impl Request<'_> {
         let now = Instant::now();
         let state = &mut *self.shared.lock();
         state.table.forget_rests(now);
-        let first = state.table.queues.is_first(self.view.id, self.expected, self.ticket.as_ref());
+        let first = state.table.queues.is_first(self.view.id, &self.expected, self.ticket.as_ref());
         if first && let Some(slot) = self.pick(state, now) {
             let (deliver, outcome) = oneshot::channel();
-            let lease = state.table.grant(slot, self.expected, deliver, now);
-            let claim = Claim { shared: self.shared.clone(), slot, expected: self.expected, lease };
+            let lease = state.table.grant(slot, &self.expected, deliver, now);
+            let claim = Claim { shared: self.shared.clone(), slot, expected: self.expected.clone(), lease };
             return Ok(Lease::shared(outcome, claim, now));
         }
-        let enqueue = || state.table.queues.join(self.view.id, self.expected);
+        let enqueue = || state.table.queues.join(self.view.id, &self.expected);
         let ticket = self.ticket.get_or_insert_with(enqueue).clone();
         if !first {
             return Err((ticket, None));
         }
         // Where the peer may hold only so many, others are free, and of no use.
-        let is_held = |slot: &SlotId| state.bound[*slot] && !state.table.is_free(*slot, self.expected, now);
+        let is_held = |slot: &SlotId| state.bound[*slot] && !state.table.is_free(*slot, &self.expected, now);
         let held: Vec<SlotId> = self.view.slots.iter().copied().filter(is_held).collect();
-        let room = state.table.make_room(self.view.id, self.expected, &held, now);
+        let room = state.table.make_room(self.view.id, &self.expected, &held, now);
         for lease in room.revoked {
             // A holder that is gone needs no word.
             let _ = lease.send(Err(LeaseLost::Revoked));
@@ -162,7 +162,7 @@ impl Request<'_> {
 
     /// A free port, all being equally likely, if the peer may have another; `rand::rng` is cryptographically secure.
     fn pick(&self, state: &State, now: Instant) -> Option<SlotId> {
-        let free = |slot: &SlotId| state.table.is_free(*slot, self.expected, now);
+        let free = |slot: &SlotId| state.table.is_free(*slot, &self.expected, now);
         let bound = self.view.slots.iter().copied().filter(|slot| state.bound[*slot]);
         let (free, held): (Vec<SlotId>, Vec<SlotId>) = bound.partition(free);
         if free.is_empty() || held.len() >= self.per_peer {

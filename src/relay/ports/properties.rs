@@ -4,9 +4,10 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::sample::{Index, select};
+use proptest::sample::{Index, select, subsequence};
 use tokio::time::Instant;
 
 use super::expected::Expected;
@@ -28,6 +29,19 @@ const PEERS: [&str; 10] = [
     "2001:db8::1",
     "2001:db8::ffff:ffff:ffff:ffff",
     "2001:db8:0:1::",
+];
+
+/// Nested and apart, each with one of [`PEERS`].
+const NETWORKS: [&str; 9] = [
+    "128.0.0.0/1",
+    "198.51.0.0/16",
+    "198.51.100.0/23",
+    "198.51.100.0/25",
+    "198.51.100.128/25",
+    "198.51.100.255/32",
+    "2001:db8::/32",
+    "2001:db8::/63",
+    "2001:db8:0:1::/64",
 ];
 
 #[derive(Debug, Clone)]
@@ -55,7 +69,13 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     let peer = || select(PEERS.map(|peer| peer.parse().unwrap()).to_vec());
-    let rule = || select(vec![DataPeer::Exact, DataPeer::Subnet, DataPeer::Any]);
+    let rule = || {
+        prop_oneof![
+            select(vec![DataPeer::Exact, DataPeer::Subnet, DataPeer::Any]),
+            subsequence(NETWORKS.map(|net| net.parse::<IpNet>().unwrap()).to_vec(), 1..=3)
+                .prop_map(|nets| DataPeer::Networks(IpNet::aggregate(&nets).into())),
+        ]
+    };
     prop_oneof![
         4 => (0..SLOTS, rule(), peer()).prop_map(|(slot, rule, peer)| Step::Grant { slot, rule, peer }),
         4 => (0..SLOTS, peer()).prop_map(|(slot, from)| Step::Connect { slot, from }),
@@ -66,9 +86,10 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// The rule in the words of the reference.
-fn admits(rule: DataPeer, peer: IpAddr, from: IpAddr) -> bool {
+fn admits(rule: &DataPeer, peer: IpAddr, from: IpAddr) -> bool {
     match (rule, peer, from) {
         (DataPeer::Any, _, _) => true,
+        (DataPeer::Networks(nets), _, _) => peer == from || nets.iter().any(|net| net.contains(&from)),
         (DataPeer::Exact, _, _) => peer == from,
         (DataPeer::Subnet, IpAddr::V4(peer), IpAddr::V4(from)) => peer.octets()[..3] == from.octets()[..3],
         (DataPeer::Subnet, IpAddr::V6(peer), IpAddr::V6(from)) => peer.octets()[..8] == from.octets()[..8],
@@ -77,8 +98,8 @@ fn admits(rule: DataPeer, peer: IpAddr, from: IpAddr) -> bool {
 }
 
 /// Whether two rules have one of [`PEERS`] in common; their addresses are such that they then have.
-fn overlap(a: (DataPeer, IpAddr), b: (DataPeer, IpAddr)) -> bool {
-    PEERS.iter().map(|peer| peer.parse().unwrap()).any(|from| admits(a.0, a.1, from) && admits(b.0, b.1, from))
+fn overlap(a: &(DataPeer, IpAddr), b: &(DataPeer, IpAddr)) -> bool {
+    PEERS.iter().map(|peer| peer.parse().unwrap()).any(|from| admits(&a.0, a.1, from) && admits(&b.0, b.1, from))
 }
 
 #[derive(Debug)]
@@ -117,21 +138,21 @@ proptest! {
         for step in steps {
             match step {
                 Step::Grant { slot, rule, peer } => {
+                    let whom = (rule, peer);
                     let in_the_way = |lease: &Granted| {
-                        lease.slot == slot && lease.keeps_off(now) && overlap(lease.whom, (rule, peer))
+                        lease.slot == slot && lease.keeps_off(now) && overlap(&lease.whom, &whom)
                     };
-                    let expected = Expected::new(rule, peer);
-                    let is_free = table.is_free(slot, expected, now);
-                    prop_assert_eq!(is_free, !leases.iter().any(in_the_way), "{:?} for {:?} of {}", slot, rule, peer);
+                    let expected = Expected::new(&whom.0, peer);
+                    let is_free = table.is_free(slot, &expected, now);
+                    prop_assert_eq!(is_free, !leases.iter().any(in_the_way), "{:?} for {:?}", slot, whom);
                     if is_free {
-                        let number = table.grant(slot, expected, leases.len(), now);
-                        let whom = (rule, peer);
+                        let number = table.grant(slot, &expected, leases.len(), now);
                         leases.push(Granted { number, slot, whom, since: now, used: false, unused: None });
                     }
                 }
                 Step::Connect { slot, from } => {
                     let mut meant = leases.iter_mut().enumerate().filter(|(_, lease)| {
-                        lease.slot == slot && lease.is_pending(now) && admits(lease.whom.0, lease.whom.1, from)
+                        lease.slot == slot && lease.is_pending(now) && admits(&lease.whom.0, lease.whom.1, from)
                     });
                     let found = meant.next();
                     prop_assert!(meant.next().is_none(), "two leases for {} on {}", from, slot);
@@ -145,25 +166,26 @@ proptest! {
                         continue;
                     }
                     let lease = index.get_mut(&mut leases);
-                    table.dropped(lease.slot, Expected::new(lease.whom.0, lease.whom.1), lease.number, now);
+                    table.dropped(lease.slot, &Expected::new(&lease.whom.0, lease.whom.1), lease.number, now);
                     if !lease.used && lease.unused.is_none() {
                         lease.unused = Some(now);
                     }
                 }
                 Step::Wait { view, rule, peer } => {
-                    let expected = Expected::new(rule, peer);
+                    let whom = (rule, peer);
+                    let expected = Expected::new(&whom.0, peer);
                     let slots = [view, view + 1];
-                    if slots.iter().any(|slot| table.is_free(*slot, expected, now)) {
+                    if slots.iter().any(|slot| table.is_free(*slot, &expected, now)) {
                         continue;
                     }
-                    let ticket = table.queues.join(view, expected);
-                    let room = table.make_room(view, expected, &slots, now);
+                    let ticket = table.queues.join(view, &expected);
+                    let room = table.make_room(view, &expected, &slots, now);
                     table.queues.leave(&ticket);
                     prop_assert!(room.next.is_some_and(|next| next > now), "{:?} would never look again", expected);
                     for index in room.revoked {
                         let lease = &mut leases[index];
                         prop_assert!(lease.is_pending(now) && now >= lease.since + Duration::from_secs(10));
-                        prop_assert!(slots.contains(&lease.slot) && overlap(lease.whom, (rule, peer)));
+                        prop_assert!(slots.contains(&lease.slot) && overlap(&lease.whom, &whom));
                         lease.unused = Some(now);
                     }
                 }
@@ -185,17 +207,18 @@ proptest! {
         for (joins, index, view, step) in steps {
             if let (true, Step::Grant { rule, peer, .. }) = (joins, step) {
                 let whom = (rule, peer);
-                let in_the_way = |(at, other, _): &(usize, _, _)| *at == view && overlap(*other, whom);
-                let is_first = queues.is_first(view, Expected::new(rule, peer), None);
+                let in_the_way = |(at, other, _): &(usize, _, _)| *at == view && overlap(other, &whom);
+                let is_first = queues.is_first(view, &Expected::new(&whom.0, peer), None);
                 prop_assert_eq!(is_first, !waiting.iter().any(in_the_way), "a newcomer");
-                waiting.push((view, whom, queues.join(view, Expected::new(rule, peer))));
+                let ticket = queues.join(view, &Expected::new(&whom.0, peer));
+                waiting.push((view, whom, ticket));
             } else if !waiting.is_empty() {
                 let (_, _, ticket) = waiting.remove(index.index(waiting.len()));
                 queues.leave(&ticket);
             }
             for (i, (view, whom, ticket)) in waiting.iter().enumerate() {
-                let earlier = waiting[..i].iter().any(|(at, other, _)| at == view && overlap(*other, *whom));
-                prop_assert_eq!(queues.is_first(*view, Expected::new(whom.0, whom.1), Some(ticket)), !earlier);
+                let earlier = waiting[..i].iter().any(|(at, other, _)| at == view && overlap(other, whom));
+                prop_assert_eq!(queues.is_first(*view, &Expected::new(&whom.0, whom.1), Some(ticket)), !earlier);
             }
         }
         for (_, _, ticket) in &waiting {

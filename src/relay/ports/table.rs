@@ -12,15 +12,15 @@
 //! The addresses expected on one port never overlap, so each connection is for one lease at most. Where each peer is
 //! expected at its own address, peers do not compete: each may have every port pending, and waits only for its own.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::expected::Expected;
+use super::networks::NetworkMap;
 use super::queue::{Queues, ViewId};
-use crate::config::DataPeer;
 
 /// How long a peer has to connect, as with vsftpd's `accept_timeout`. Clients connect at once after 227, servers at
 /// the transfer command that follows PORT.
@@ -49,9 +49,13 @@ pub(super) struct Table<D> {
     last_lease: u64,
 }
 
-/// Whom one port is kept for. No two of the keys overlap.
+/// Whom one port is kept for. No two of them overlap.
 #[derive(Debug)]
-struct Slot<D>(BTreeMap<Expected, Entry<D>>);
+struct Slot<D> {
+    entries: BTreeMap<Expected, Entry<D>>,
+    /// Whose each network is.
+    networks: NetworkMap<Expected>,
+}
 
 #[derive(Debug)]
 enum Entry<D> {
@@ -80,32 +84,49 @@ impl<D> Entry<D> {
 }
 
 impl<D> Slot<D> {
-    /// What keeps these addresses from being expected here; what is over may still be among it.
-    fn overlapping(&self, expected: Expected) -> impl Iterator<Item = (Expected, &Entry<D>)> {
-        expected.overlapping(&self.0)
+    fn new() -> Self {
+        Self { entries: BTreeMap::new(), networks: NetworkMap::default() }
+    }
+
+    /// What keeps these addresses from being expected here, once for each network that it has in common with them;
+    /// what is over may still be among it.
+    fn overlapping(&self, expected: &Expected) -> impl Iterator<Item = (&Expected, &Entry<D>)> {
+        let owners = expected.networks().iter().flat_map(|net| self.networks.overlapping(*net));
+        owners.filter_map(|owner| self.entries.get_key_value(owner))
     }
 
     /// The only way in: what is there for any of these addresses goes.
-    fn set(&mut self, expected: Expected, entry: Entry<D>) -> Vec<Entry<D>> {
-        let replaced: Vec<Expected> = self.overlapping(expected).map(|(key, _)| key).collect();
-        let replaced = replaced.iter().filter_map(|key| self.0.remove(key)).collect();
-        self.0.insert(expected, entry);
+    fn set(&mut self, expected: &Expected, entry: Entry<D>) -> Vec<Entry<D>> {
+        let replaced: BTreeSet<Expected> = self.overlapping(expected).map(|(owner, _)| owner.clone()).collect();
+        let replaced = replaced.iter().filter_map(|owner| self.remove(owner)).collect();
+        for net in expected.networks() {
+            self.networks.insert(*net, expected.clone());
+        }
+        self.entries.insert(expected.clone(), entry);
         replaced
+    }
+
+    /// The only way out.
+    fn remove(&mut self, expected: &Expected) -> Option<Entry<D>> {
+        let entry = self.entries.remove(expected)?;
+        expected.networks().iter().for_each(|net| self.networks.remove(*net));
+        Some(entry)
     }
 
     /// Who is expected that a connection from this address is for.
     fn awaits(&self, from: IpAddr, now: Instant) -> Option<Expected> {
-        let mut candidates = self.overlapping(Expected::new(DataPeer::Exact, from));
-        candidates.find(|(_, entry)| entry.pending_since(now).is_some()).map(|(expected, _)| expected)
+        let from = Expected::only(from);
+        let mut candidates = self.overlapping(&from);
+        candidates.find(|(_, entry)| entry.pending_since(now).is_some()).map(|(expected, _)| expected.clone())
     }
 
     /// When none of these addresses is expected any more, if nobody connects before.
-    fn free_at(&self, expected: Expected) -> Option<Instant> {
+    fn free_at(&self, expected: &Expected) -> Option<Instant> {
         self.overlapping(expected).map(|(_, entry)| entry.free_at()).max()
     }
 
     /// When the youngest lease for any of these addresses began.
-    fn pending_since(&self, expected: Expected, now: Instant) -> Option<Instant> {
+    fn pending_since(&self, expected: &Expected, now: Instant) -> Option<Instant> {
         self.overlapping(expected).filter_map(|(_, entry)| entry.pending_since(now)).max()
     }
 }
@@ -122,18 +143,18 @@ pub(super) struct Room<D> {
 impl<D> Table<D> {
     /// Nobody is expected on any of so many slots.
     pub(super) fn new(slots: usize) -> Self {
-        let slots = std::iter::repeat_with(|| Slot(BTreeMap::new())).take(slots).collect();
+        let slots = std::iter::repeat_with(Slot::new).take(slots).collect();
         Self { slots, queues: Queues::default(), rests: VecDeque::new(), last_lease: 0 }
     }
 
     /// Whether these addresses could be expected on this slot: no other lease could take a connection from any of
     /// them, or could have taken it in the last 5 s.
-    pub(super) fn is_free(&self, slot: SlotId, expected: Expected, now: Instant) -> bool {
+    pub(super) fn is_free(&self, slot: SlotId, expected: &Expected, now: Instant) -> bool {
         self.slots[slot].overlapping(expected).all(|(_, entry)| entry.free_at() <= now)
     }
 
     /// Expects a connection on `slot`, which [is free](Self::is_free). Returns the number of the lease.
-    pub(super) fn grant(&mut self, slot: SlotId, expected: Expected, deliver: D, now: Instant) -> u64 {
+    pub(super) fn grant(&mut self, slot: SlotId, expected: &Expected, deliver: D, now: Instant) -> u64 {
         debug_assert!(self.is_free(slot, expected, now), "slot {slot} granted to {expected:?} twice");
         self.last_lease += 1;
         self.slots[slot].set(expected, Entry::Pending { lease: self.last_lease, since: now, deliver });
@@ -143,15 +164,15 @@ impl<D> Table<D> {
     /// A connection from this address has arrived on `slot`: ends the lease that expects it, if there is one.
     pub(super) fn connected(&mut self, slot: SlotId, from: IpAddr, now: Instant) -> Option<D> {
         let expected = self.slots[slot].awaits(from, now)?;
-        let Some(Entry::Pending { deliver, .. }) = self.slots[slot].0.remove(&expected) else { return None };
-        self.queues.call(expected);
+        let Some(Entry::Pending { deliver, .. }) = self.slots[slot].remove(&expected) else { return None };
+        self.queues.call(&expected);
         Some(deliver)
     }
 
     /// The holder of a lease has dropped it. Nothing happens if it had ended before.
-    pub(super) fn dropped(&mut self, slot: SlotId, expected: Expected, lease: u64, now: Instant) {
+    pub(super) fn dropped(&mut self, slot: SlotId, expected: &Expected, lease: u64, now: Instant) {
         self.forget_rests(now);
-        if let Some(&Entry::Pending { lease: current, since, .. }) = self.slots[slot].0.get(&expected)
+        if let Some(&Entry::Pending { lease: current, since, .. }) = self.slots[slot].entries.get(expected)
             && current == lease
         {
             self.rest(slot, expected, now.min(since + LEASE_TIME) + REST);
@@ -160,22 +181,21 @@ impl<D> Table<D> {
     }
 
     /// Keeps these addresses off the slot until then; returns what was there for them.
-    fn rest(&mut self, slot: SlotId, expected: Expected, until: Instant) -> Vec<Entry<D>> {
-        self.rests.push_back((until, slot, expected));
+    fn rest(&mut self, slot: SlotId, expected: &Expected, until: Instant) -> Vec<Entry<D>> {
+        self.rests.push_back((until, slot, expected.clone()));
         self.slots[slot].set(expected, Entry::Resting { until })
     }
 
     /// Drops the entries of rests that are over. Every call is paid for by the rests that were entered.
     pub(super) fn forget_rests(&mut self, now: Instant) {
-        while let Some(&(until, slot, expected)) = self.rests.front()
-            && until <= now
+        while self.rests.front().is_some_and(|(until, _, _)| *until <= now)
+            && let Some((_, slot, expected)) = self.rests.pop_front()
         {
-            self.rests.pop_front();
-            let entries = &mut self.slots[slot].0;
-            if let Some(Entry::Resting { until }) = entries.get(&expected)
+            let slot = &mut self.slots[slot];
+            if let Some(Entry::Resting { until }) = slot.entries.get(&expected)
                 && *until <= now
             {
-                entries.remove(&expected);
+                slot.remove(&expected);
             }
         }
     }
@@ -183,7 +203,7 @@ impl<D> Table<D> {
     /// For the first in the queue, when none of the view's `slots` is free: takes the oldest leases away from those
     /// who hoard them, as many as are waited for and not about to be free anyway. A slot on which several are expected
     /// is worth it once the youngest of their leases is old enough.
-    pub(super) fn make_room(&mut self, view: ViewId, expected: Expected, slots: &[SlotId], now: Instant) -> Room<D> {
+    pub(super) fn make_room(&mut self, view: ViewId, expected: &Expected, slots: &[SlotId], now: Instant) -> Room<D> {
         let mut missing = self.queues.len(view, expected);
         let mut pending = Vec::new();
         for &slot in slots {
@@ -206,10 +226,10 @@ impl<D> Table<D> {
     }
 
     /// Ends every lease on the slot for any of these addresses.
-    fn revoke(&mut self, slot: SlotId, expected: Expected, now: Instant) -> Vec<D> {
+    fn revoke(&mut self, slot: SlotId, expected: &Expected, now: Instant) -> Vec<D> {
         let pending = self.slots[slot].overlapping(expected).filter(|(_, entry)| entry.pending_since(now).is_some());
-        let pending: Vec<Expected> = pending.map(|(expected, _)| expected).collect();
-        let ended = pending.into_iter().flat_map(|expected| self.rest(slot, expected, now + REST));
+        let pending: BTreeSet<Expected> = pending.map(|(expected, _)| expected.clone()).collect();
+        let ended = pending.iter().flat_map(|expected| self.rest(slot, expected, now + REST));
         let deliver = ended.filter_map(|entry| match entry {
             Entry::Pending { deliver, .. } => Some(deliver),
             Entry::Resting { .. } => None,
@@ -220,9 +240,11 @@ impl<D> Table<D> {
 
 #[cfg(test)]
 impl<D> Table<D> {
-    /// What [`Slot::set`] sees to.
+    /// What [`Slot::set`] and [`Slot::remove`] see to.
     pub(super) fn is_disjoint(&self) -> bool {
-        self.slots.iter().all(|slot| slot.0.keys().all(|key| slot.overlapping(*key).count() == 1))
+        let apart = |slot: &Slot<D>, key: &Expected| slot.overlapping(key).all(|(other, _)| other == key);
+        let kept = |slot: &Slot<D>| slot.networks.values().all(|owner| slot.entries.contains_key(owner));
+        self.slots.iter().all(|slot| slot.entries.keys().all(|key| apart(slot, key)) && kept(slot))
     }
 }
 
@@ -230,6 +252,7 @@ impl<D> Table<D> {
 mod tests {
     use super::super::queue::Ticket;
     use super::*;
+    use crate::config::DataPeer;
 
     const VIEW: ViewId = 0;
     const SLOTS: [SlotId; 2] = [0, 1];
@@ -240,16 +263,16 @@ mod tests {
 
     /// Only this peer is expected.
     fn at(n: u8) -> Expected {
-        Expected::new(DataPeer::Exact, ip(n))
+        Expected::new(&DataPeer::Exact, ip(n))
     }
 
     /// The network of all of these peers is.
     fn subnet() -> Expected {
-        Expected::new(DataPeer::Subnet, ip(1))
+        Expected::new(&DataPeer::Subnet, ip(1))
     }
 
     fn anybody() -> Expected {
-        Expected::new(DataPeer::Any, ip(1))
+        Expected::new(&DataPeer::Any, ip(1))
     }
 
     fn secs(s: u64) -> Duration {
@@ -266,7 +289,7 @@ mod tests {
     fn full(now: Instant) -> Table<SlotId> {
         let mut table = Table::new(SLOTS.len());
         for slot in SLOTS {
-            table.grant(slot, at(1), slot, now + secs(slot as u64));
+            table.grant(slot, &at(1), slot, now + secs(slot as u64));
         }
         table
     }
@@ -275,10 +298,10 @@ mod tests {
     fn a_connect_ends_the_lease_and_frees_the_port_at_once() {
         let now = Instant::now();
         let mut table = full(now);
-        assert!(!table.is_free(0, at(1), now));
+        assert!(!table.is_free(0, &at(1), now));
         assert_eq!(table.connected(0, ip(1), now + secs(59)), Some(0));
         assert_eq!(table.connected(0, ip(1), now + secs(59)), None);
-        assert!(table.is_free(0, at(1), now + secs(59)));
+        assert!(table.is_free(0, &at(1), now + secs(59)));
     }
 
     #[test]
@@ -286,8 +309,8 @@ mod tests {
         let now = Instant::now();
         let mut table = full(now);
         assert_eq!(table.connected(0, ip(2), now), None);
-        assert!(table.is_free(0, at(2), now));
-        table.grant(0, at(2), 7, now);
+        assert!(table.is_free(0, &at(2), now));
+        table.grant(0, &at(2), 7, now);
         assert_eq!(table.connected(0, ip(2), now), Some(7));
         assert_eq!(table.connected(0, ip(1), now), Some(0));
     }
@@ -296,34 +319,34 @@ mod tests {
     fn rel_26_a_port_freed_unused_rests_for_five_seconds() {
         let now = Instant::now();
         let mut table = Table::new(SLOTS.len());
-        let lease = table.grant(0, at(1), (), now);
-        table.dropped(0, at(1), lease, now + secs(1));
+        let lease = table.grant(0, &at(1), (), now);
+        table.dropped(0, &at(1), lease, now + secs(1));
         assert_eq!(table.connected(0, ip(1), now + secs(2)), None);
-        assert!(!table.is_free(0, at(1), now + secs(6) - Duration::from_millis(1)));
-        assert!(table.is_free(0, at(1), now + secs(6)));
-        assert!(table.is_free(0, at(2), now + secs(2)), "only for that peer");
+        assert!(!table.is_free(0, &at(1), now + secs(6) - Duration::from_millis(1)));
+        assert!(table.is_free(0, &at(1), now + secs(6)));
+        assert!(table.is_free(0, &at(2), now + secs(2)), "only for that peer");
     }
 
     #[test]
     fn a_lease_expires_after_a_minute_and_rests_then() {
         let now = Instant::now();
         let mut table = Table::new(SLOTS.len());
-        let lease = table.grant(0, at(1), (), now);
+        let lease = table.grant(0, &at(1), (), now);
         assert_eq!(table.connected(0, ip(1), now + secs(60)), None);
-        assert!(!table.is_free(0, at(1), now + secs(64)));
-        assert!(table.is_free(0, at(1), now + secs(65)), "even while its holder keeps it");
-        table.dropped(0, at(1), lease, now + secs(100));
-        assert!(table.is_free(0, at(1), now + secs(100)), "it has rested already");
+        assert!(!table.is_free(0, &at(1), now + secs(64)));
+        assert!(table.is_free(0, &at(1), now + secs(65)), "even while its holder keeps it");
+        table.dropped(0, &at(1), lease, now + secs(100));
+        assert!(table.is_free(0, &at(1), now + secs(100)), "it has rested already");
     }
 
     #[test]
     fn an_ended_lease_does_not_free_its_successor() {
         let now = Instant::now();
         let mut table = Table::new(SLOTS.len());
-        let first = table.grant(0, at(1), 1, now);
+        let first = table.grant(0, &at(1), 1, now);
         assert_eq!(table.connected(0, ip(1), now), Some(1));
-        table.grant(0, at(1), 2, now);
-        table.dropped(0, at(1), first, now);
+        table.grant(0, &at(1), 2, now);
+        table.dropped(0, &at(1), first, now);
         assert_eq!(table.connected(0, ip(1), now), Some(2));
     }
 
@@ -332,16 +355,16 @@ mod tests {
         let now = Instant::now();
         let mut table = Table::new(SLOTS.len());
         for n in 0..100 {
-            let lease = table.grant(0, at(n), (), now);
-            table.dropped(0, at(n), lease, now);
-            table.grant(1, at(n), (), now);
+            let lease = table.grant(0, &at(n), (), now);
+            table.dropped(0, &at(n), lease, now);
+            table.grant(1, &at(n), (), now);
             assert_eq!(table.connected(1, ip(n), now), Some(()));
-            let ticket = table.queues.join(VIEW, at(n));
+            let ticket = table.queues.join(VIEW, &at(n));
             table.queues.leave(&ticket);
         }
-        assert_eq!(table.slots[0].0.len(), 100);
+        assert_eq!(table.slots[0].entries.len(), 100);
         table.forget_rests(now + REST);
-        assert!(table.slots.iter().all(|slot| slot.0.is_empty()));
+        assert!(table.slots.iter().all(|slot| slot.entries.is_empty() && slot.networks.is_empty()));
         assert!(table.queues.is_empty() && table.rests.is_empty());
     }
 
@@ -349,9 +372,9 @@ mod tests {
     fn forgetting_a_rest_spares_the_lease_that_followed() {
         let now = Instant::now();
         let mut table = Table::new(SLOTS.len());
-        let lease = table.grant(0, at(1), 1, now);
-        table.dropped(0, at(1), lease, now);
-        table.grant(0, at(1), 2, now + REST);
+        let lease = table.grant(0, &at(1), 1, now);
+        table.dropped(0, &at(1), lease, now);
+        table.grant(0, &at(1), 2, now + REST);
         table.forget_rests(now + REST);
         assert_eq!(table.connected(0, ip(1), now + REST), Some(2));
     }
@@ -360,11 +383,11 @@ mod tests {
     fn a_connect_and_a_drop_call_the_first_in_line() {
         let now = Instant::now();
         let mut table = full(now);
-        let (a, b) = (table.queues.join(VIEW, at(1)), table.queues.join(VIEW, at(1)));
+        let (a, b) = (table.queues.join(VIEW, &at(1)), table.queues.join(VIEW, &at(1)));
         called(&a);
         table.connected(0, ip(1), now);
         assert!(called(&a) && !called(&b));
-        table.dropped(1, at(1), 2, now);
+        table.dropped(1, &at(1), 2, now);
         assert!(called(&a) && !called(&b));
     }
 
@@ -372,14 +395,14 @@ mod tests {
     fn the_oldest_lease_is_revoked_first_and_not_before_ten_seconds() {
         let now = Instant::now();
         let mut table = full(now);
-        table.queues.join(VIEW, at(1));
-        let room = table.make_room(VIEW, at(1), &SLOTS, now + secs(9));
+        table.queues.join(VIEW, &at(1));
+        let room = table.make_room(VIEW, &at(1), &SLOTS, now + secs(9));
         assert_eq!((room.revoked.as_slice(), room.next), (&[][..], Some(now + secs(10))));
-        let room = table.make_room(VIEW, at(1), &SLOTS, now + secs(12));
+        let room = table.make_room(VIEW, &at(1), &SLOTS, now + secs(12));
         assert_eq!((room.revoked.as_slice(), room.next), (&[0][..], Some(now + secs(17))), "one waiter, one port");
-        let room = table.make_room(VIEW, at(1), &SLOTS, now + secs(13));
+        let room = table.make_room(VIEW, &at(1), &SLOTS, now + secs(13));
         assert_eq!((room.revoked.as_slice(), room.next), (&[][..], Some(now + secs(17))));
-        assert!(table.is_free(0, at(1), now + secs(17)));
+        assert!(table.is_free(0, &at(1), now + secs(17)));
     }
 
     #[test]
@@ -387,11 +410,11 @@ mod tests {
         let now = Instant::now();
         let mut table = full(now);
         for _ in 0..3 {
-            table.queues.join(VIEW, at(1));
+            table.queues.join(VIEW, &at(1));
         }
-        let room = table.make_room(VIEW, at(1), &SLOTS, now + secs(10));
+        let room = table.make_room(VIEW, &at(1), &SLOTS, now + secs(10));
         assert_eq!((room.revoked.as_slice(), room.next), (&[0][..], Some(now + secs(11))), "the other is too young");
-        let room = table.make_room(VIEW, at(1), &SLOTS, now + secs(11));
+        let room = table.make_room(VIEW, &at(1), &SLOTS, now + secs(11));
         assert_eq!((room.revoked.as_slice(), room.next), (&[1][..], Some(now + secs(15))));
     }
 
@@ -399,10 +422,12 @@ mod tests {
     fn a_subnet_is_expected_as_a_whole() {
         let now = Instant::now();
         let mut table = Table::new(SLOTS.len());
-        table.grant(0, subnet(), 1, now);
-        assert!(!table.is_free(0, at(1), now) && !table.is_free(0, at(200), now) && !table.is_free(0, anybody(), now));
-        let other = Expected::new(DataPeer::Exact, [127, 0, 1, 1].into());
-        assert!(table.is_free(0, other, now) && table.is_free(1, subnet(), now));
+        table.grant(0, &subnet(), 1, now);
+        assert!(
+            !table.is_free(0, &at(1), now) && !table.is_free(0, &at(200), now) && !table.is_free(0, &anybody(), now)
+        );
+        let other = Expected::new(&DataPeer::Exact, [127, 0, 1, 1].into());
+        assert!(table.is_free(0, &other, now) && table.is_free(1, &subnet(), now));
         assert_eq!(table.connected(0, [127, 0, 1, 1].into(), now), None);
         assert_eq!(table.connected(0, ip(200), now), Some(1), "any address of it");
         assert_eq!(table.connected(0, ip(1), now), None, "once");
@@ -413,16 +438,16 @@ mod tests {
         let now = Instant::now();
         let mut table = Table::new(SLOTS.len());
         let v6: IpAddr = "2001:db8::1".parse().unwrap();
-        let lease = table.grant(0, anybody(), (), now);
-        for expected in [at(1), subnet(), anybody(), Expected::new(DataPeer::Subnet, v6)] {
-            assert!(!table.is_free(0, expected, now), "{expected:?}");
+        let lease = table.grant(0, &anybody(), (), now);
+        for expected in [at(1), subnet(), anybody(), Expected::new(&DataPeer::Subnet, v6)] {
+            assert!(!table.is_free(0, &expected, now), "{expected:?}");
         }
-        table.dropped(0, anybody(), lease, now);
-        for expected in [at(1), subnet(), anybody(), Expected::new(DataPeer::Subnet, v6)] {
-            assert!(!table.is_free(0, expected, now + REST - Duration::from_millis(1)), "{expected:?}");
-            assert!(table.is_free(0, expected, now + REST), "{expected:?}");
+        table.dropped(0, &anybody(), lease, now);
+        for expected in [at(1), subnet(), anybody(), Expected::new(&DataPeer::Subnet, v6)] {
+            assert!(!table.is_free(0, &expected, now + REST - Duration::from_millis(1)), "{expected:?}");
+            assert!(table.is_free(0, &expected, now + REST), "{expected:?}");
         }
-        table.grant(0, anybody(), (), now + REST);
+        table.grant(0, &anybody(), (), now + REST);
         assert_eq!(table.connected(0, v6, now + REST), Some(()));
     }
 
@@ -430,13 +455,13 @@ mod tests {
     fn nobody_else_is_expected_where_one_address_of_many_is() {
         let now = Instant::now();
         let mut table = Table::new(SLOTS.len());
-        let lease = table.grant(0, at(7), 7, now);
-        table.grant(0, at(8), 8, now);
-        assert!(!table.is_free(0, subnet(), now) && !table.is_free(0, anybody(), now));
+        let lease = table.grant(0, &at(7), 7, now);
+        table.grant(0, &at(8), 8, now);
+        assert!(!table.is_free(0, &subnet(), now) && !table.is_free(0, &anybody(), now));
         assert_eq!(table.connected(0, ip(8), now), Some(8));
-        table.dropped(0, at(7), lease, now);
-        assert!(!table.is_free(0, subnet(), now) && table.is_free(0, subnet(), now + REST));
-        table.grant(0, subnet(), 9, now + REST);
+        table.dropped(0, &at(7), lease, now);
+        assert!(!table.is_free(0, &subnet(), now) && table.is_free(0, &subnet(), now + REST));
+        table.grant(0, &subnet(), 9, now + REST);
         assert!(table.is_disjoint(), "the rest that is over is replaced");
         assert_eq!(table.connected(0, ip(7), now + REST), Some(9));
     }
@@ -445,10 +470,10 @@ mod tests {
     fn a_lease_that_expired_unnoticed_does_not_end_the_wider_one_that_followed() {
         let now = Instant::now();
         let mut table = Table::new(SLOTS.len());
-        let expired = table.grant(0, at(7), 7, now);
-        table.grant(0, anybody(), 9, now + secs(65));
+        let expired = table.grant(0, &at(7), 7, now);
+        table.grant(0, &anybody(), 9, now + secs(65));
         assert!(table.is_disjoint());
-        table.dropped(0, at(7), expired, now + secs(66));
+        table.dropped(0, &at(7), expired, now + secs(66));
         assert_eq!(table.connected(0, ip(7), now + secs(66)), Some(9));
     }
 
@@ -456,19 +481,19 @@ mod tests {
     fn a_freed_port_calls_all_whose_addresses_it_was_kept_from() {
         let now = Instant::now();
         let mut table = Table::new(SLOTS.len());
-        let lease = table.grant(0, subnet(), (), now);
-        let [within, wider] = [at(9), anybody()].map(|expected| table.queues.join(expected_view(expected), expected));
-        let apart = table.queues.join(VIEW, Expected::new(DataPeer::Exact, [127, 0, 1, 1].into()));
+        let lease = table.grant(0, &subnet(), (), now);
+        let [within, wider] = [at(9), anybody()].map(|expected| table.queues.join(expected_view(&expected), &expected));
+        let apart = table.queues.join(VIEW, &Expected::new(&DataPeer::Exact, [127, 0, 1, 1].into()));
         for ticket in [&within, &wider, &apart] {
             called(ticket);
         }
-        table.dropped(0, subnet(), lease, now);
+        table.dropped(0, &subnet(), lease, now);
         assert!(called(&within) && called(&wider) && !called(&apart));
     }
 
     /// A view for each, so that none waits for another.
-    fn expected_view(expected: Expected) -> ViewId {
-        if expected == anybody() { VIEW + 1 } else { VIEW }
+    fn expected_view(expected: &Expected) -> ViewId {
+        if *expected == anybody() { VIEW + 1 } else { VIEW }
     }
 
     /// To have a port for anybody, all who are expected there must go; the slot with the oldest of them is chosen, and
@@ -478,14 +503,14 @@ mod tests {
         let now = Instant::now();
         let mut table = Table::new(SLOTS.len());
         for (slot, n, at_second) in [(0, 1, 0), (0, 2, 5), (1, 3, 4), (1, 4, 4)] {
-            table.grant(slot, at(n), n, now + secs(at_second));
+            table.grant(slot, &at(n), n, now + secs(at_second));
         }
-        table.queues.join(VIEW, anybody());
-        let room = table.make_room(VIEW, anybody(), &SLOTS, now + secs(13));
+        table.queues.join(VIEW, &anybody());
+        let room = table.make_room(VIEW, &anybody(), &SLOTS, now + secs(13));
         assert_eq!((room.revoked.as_slice(), room.next), (&[][..], Some(now + secs(14))));
-        let room = table.make_room(VIEW, anybody(), &SLOTS, now + secs(14));
+        let room = table.make_room(VIEW, &anybody(), &SLOTS, now + secs(14));
         assert_eq!((room.revoked.as_slice(), room.next), (&[3, 4][..], Some(now + secs(19))));
-        assert!(table.is_free(1, anybody(), now + secs(19)) && !table.is_free(0, anybody(), now + secs(19)));
+        assert!(table.is_free(1, &anybody(), now + secs(19)) && !table.is_free(0, &anybody(), now + secs(19)));
         assert_eq!(table.connected(0, ip(1), now + secs(19)), Some(1), "the others are spared");
     }
 
@@ -494,11 +519,11 @@ mod tests {
         let now = Instant::now();
         let mut table = Table::new(SLOTS.len());
         for slot in SLOTS {
-            table.grant(slot, anybody(), slot, now + secs(slot as u64));
+            table.grant(slot, &anybody(), slot, now + secs(slot as u64));
         }
-        table.queues.join(VIEW, at(1));
-        let room = table.make_room(VIEW, at(1), &SLOTS, now + secs(10));
+        table.queues.join(VIEW, &at(1));
+        let room = table.make_room(VIEW, &at(1), &SLOTS, now + secs(10));
         assert_eq!((room.revoked.as_slice(), room.next), (&[0][..], Some(now + secs(15))));
-        assert!(table.is_free(0, at(1), now + secs(15)));
+        assert!(table.is_free(0, &at(1), now + secs(15)));
     }
 }

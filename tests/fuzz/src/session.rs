@@ -95,6 +95,7 @@ fn is_opaque(line: &[u8]) -> bool {
                 | Command::Feat => false,
                 // Without a data connection they are like any other.
                 Command::Transfer { .. }
+                | Command::Rest
                 | Command::Abor
                 | Command::Stat
                 | Command::Quit

@@ -8,7 +8,7 @@ use super::{CommandLine, Mode, Step, Task, Verb, quoted};
 use crate::matrix::PARTIAL;
 
 pub fn arguments(task: &Task<'_>) -> CommandLine {
-    let Mode { verb, ipv6 } = task.mode;
+    let Mode { verb, ipv6, .. } = task.mode;
     let mut script = format!("user {} {}\nbinary\n", task.login.0, task.login.1).into_bytes();
     if matches!(verb, Verb::Epsv | Verb::Eprt) && !ipv6 {
         script.extend(b"epsv4\n");
