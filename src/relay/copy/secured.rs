@@ -30,15 +30,22 @@ const BUFFER: usize = 64 * 1024;
 #[derive(Debug, Clone)]
 pub struct Socket {
     stream: Arc<TcpStream>,
-    /// A handshake as the server is under way: see [`handshaking`](Self::handshaking).
-    is_handshaking: Arc<AtomicBool>,
+    handshake: Arc<Handshake>,
+}
+
+/// How a handshake as the server goes: see [`Socket::handshaking`].
+#[derive(Debug, Default)]
+struct Handshake {
+    is_under_way: AtomicBool,
+    /// A reset was taken for an end. Who asks again finds no more of it than an end.
+    was_reset: AtomicBool,
 }
 
 impl Socket {
     /// Takes a connection over.
     #[must_use]
     pub fn new(stream: TcpStream) -> Self {
-        Self { stream: Arc::new(stream), is_handshaking: Arc::default() }
+        Self { stream: Arc::new(stream), handshake: Arc::default() }
     }
 
     /// Takes a connection over for a handshake as the server, which ends with [`shaken`](Self::shaken). Until then a reset
@@ -47,17 +54,20 @@ impl Socket {
     /// says so. OpenSSL's servers forgive the same.
     #[must_use]
     pub fn handshaking(stream: TcpStream) -> Self {
-        Self { stream: Arc::new(stream), is_handshaking: Arc::new(AtomicBool::new(true)) }
+        let handshake = Handshake { is_under_way: AtomicBool::new(true), was_reset: AtomicBool::new(false) };
+        Self { stream: Arc::new(stream), handshake: Arc::new(handshake) }
     }
 
     /// The handshake is done.
     pub fn shaken(&self) {
-        self.is_handshaking.store(false, Relaxed);
+        self.handshake.is_under_way.store(false, Relaxed);
     }
 
     fn is_forgiven(&self, error: &io::Error) -> bool {
-        matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
-            && self.is_handshaking.load(Relaxed)
+        let is_forgiven = matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+            && self.handshake.is_under_way.load(Relaxed);
+        self.handshake.was_reset.fetch_or(is_forgiven, Relaxed);
+        is_forgiven
     }
 }
 
@@ -141,11 +151,13 @@ impl End {
         Self { socket: socket.clone(), io: Either::Left(socket), lenient: false }
     }
 
-    /// An end whose handshake is done. `lenient`: FIN without close_notify is as good.
+    /// An end whose handshake is done. `lenient`: FIN without close_notify is as good; a reset is not.
     #[must_use]
     pub fn tls(stream: impl Into<TlsStream<Socket>>, lenient: bool) -> Self {
         let stream = stream.into();
-        Self { socket: stream.get_ref().0.clone(), io: Either::Right(Box::new(stream)), lenient }
+        let socket = stream.get_ref().0.clone();
+        let lenient = lenient && !socket.handshake.was_reset.load(Relaxed);
+        Self { socket, io: Either::Right(Box::new(stream)), lenient }
     }
 }
 

@@ -217,3 +217,30 @@ async fn rel_04_a_client_that_is_gone_by_the_end_of_the_handshake_has_said_all()
     assert_eq!(soon("close_notify", ours.read(&mut [0; 1])).await.unwrap(), 0);
     assert!(ours.write_all(b"x").await.is_err() || ours.flush().await.is_err(), "forgiven for good");
 }
+
+/// A reset that was forgiven for the handshake's sake is not the end of a file, not even where FIN is.
+#[tokio::test]
+async fn rel_03_a_reset_in_the_handshake_is_no_end_of_an_upload_that_may_end_in_fin() {
+    let (client, our_client) = connected().await;
+    client.set_nodelay(true).unwrap();
+    let (connector, acceptor) = configs();
+    let name = ServerName::try_from("ftp.example").unwrap();
+    let mut ours = Box::pin(acceptor.accept(Socket::handshaking(our_client)));
+    let theirs = async {
+        let client = connector.connect(name, Socket::new(client)).await.unwrap();
+        client.get_ref().0.stream.set_zero_linger().unwrap();
+    };
+    tokio::select! {
+        biased;
+        () = theirs => {}
+        _ = &mut ours => panic!("without the client's last flight"),
+    }
+    let ours = soon("the handshake", ours).await.unwrap();
+    ours.get_ref().0.shaken();
+    let (mut server, our_server) = connected().await;
+    let copy = tokio::spawn(async move {
+        copy_secured(End::tls(ours, true), End::plain(our_server), SOON, &Moved::default(), |_| ()).await
+    });
+    assert_eq!(read_all(&mut server).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    assert_eq!(soon("the copy's end", copy).await.unwrap(), CopyEnd::Reset(Leg::Client));
+}
