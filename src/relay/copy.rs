@@ -238,7 +238,10 @@ impl Direction<'_> {
                     Filled::Copy => Mover::buffer(),
                     Filled::Nothing => break,
                     Filled::End if self.from_failed.is_some_and(|failed| failed.load(Relaxed)) => return Err(from_leg),
-                    Filled::End => return Ok(()),
+                    Filled::End => {
+                        socket::acknowledge(self.from);
+                        return Ok(());
+                    }
                 };
                 // Two fast peers never make us wait, but the other direction and the timer want their turn.
                 tokio::task::coop::consume_budget().await;

@@ -22,6 +22,7 @@ use tokio_util::either::Either;
 
 use super::{Activity, CopyEnd, Flushed, Moved, cut_unless_ended, end_both_well, settle};
 use crate::addr::{Leg, PerLeg};
+use crate::relay::socket;
 
 /// Four records (RFC 8446 §5.1), which is what rustls encrypts at once. Measured: BENCHMARKS.md.
 const BUFFER: usize = 64 * 1024;
@@ -191,6 +192,7 @@ async fn run(
     let (from_client, to_client) = split(client.io);
     let (from_server, to_server) = split(server.io);
     let direction = |to_leg: Leg, moved, lenient| Direction {
+        from: if to_leg == Leg::Server { &client_socket.stream } else { &server_socket.stream },
         to_leg,
         moved,
         done: &done[to_leg],
@@ -216,6 +218,7 @@ async fn run(
 
 /// One direction.
 struct Direction<'a> {
+    from: &'a TcpStream,
     to_leg: Leg,
     moved: &'a AtomicU64,
     done: &'a AtomicBool,
@@ -251,6 +254,7 @@ impl Direction<'_> {
             };
             self.hand_on(&buffer[..count], &mut to).await.map_err(|_| self.to_leg)?;
         }
+        socket::acknowledge(self.from);
         // close_notify, and FIN behind it.
         to.shutdown().await.map_err(|_| self.to_leg)?;
         self.done.store(true, Relaxed);

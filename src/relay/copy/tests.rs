@@ -124,6 +124,29 @@ async fn assert_reset(stream: &mut TcpStream) {
     assert_eq!(end.expect_err("a cut transfer looks complete").kind(), io::ErrorKind::ConnectionReset);
 }
 
+/// How long the peer of a copy waits in a close that lingers, as vsftpd does before it says 226. Linux puts off the
+/// acknowledgement of a FIN for 40 ms at least.
+pub(super) async fn close_lingering(stream: TcpStream) -> Duration {
+    let stream = socket2::Socket::from(stream.into_std().unwrap());
+    stream.set_linger(Some(SOON)).unwrap();
+    let closed = tokio::task::spawn_blocking(move || {
+        let start = std::time::Instant::now();
+        drop(stream);
+        start.elapsed()
+    });
+    closed.await.unwrap()
+}
+
+/// That, for the quickest of a few servers whose client goes on holding its end open.
+pub(super) async fn is_acknowledged_at_once<T>(mut a_close: impl AsyncFnMut() -> (Duration, T)) {
+    let mut quickest = SOON;
+    for _ in 0..8 {
+        let (took, _client) = a_close().await;
+        quickest = quickest.min(took);
+    }
+    assert!(quickest < Duration::from_millis(25), "a server waits {quickest:?} for the acknowledgement of its FIN");
+}
+
 const SIZES: [usize; 5] = [0, 1, BUFFER - 1, BUFFER + 1, 300_000];
 
 async fn rel_01_a_sender_that_resets_after_n_bytes_is_a_reset_at_the_receiver(when: When) {

@@ -6,6 +6,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::*;
+use crate::relay::copy::tests::{close_lingering, is_acknowledged_at_once};
 use crate::relay::tls::self_signed;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -179,6 +180,27 @@ async fn rel_04_a_reset_behind_close_notify_takes_nothing_back() {
         assert!(!copy.is_finished(), "the server was not read to its end");
         server.shutdown().await.unwrap();
         assert_eq!(soon("the copy's end", copy).await.unwrap(), (CopyEnd::Complete, 40_000, 0));
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_a_download_is_acknowledged_at_once() {
+    for server_tls in [false, true] {
+        is_acknowledged_at_once(async || {
+            let Peers { client, mut server, copy } = Peers::new(server_tls, false, SOON).await;
+            server.write_all(&[7; 1024]).await.unwrap();
+            let server = match server {
+                Either::Left(stream) => stream,
+                Either::Right(TlsStream::Client(_)) => unreachable!("it is a server"),
+                Either::Right(TlsStream::Server(mut tls)) => {
+                    tls.get_mut().1.send_close_notify();
+                    tls.flush().await.unwrap();
+                    tls.into_inner().0
+                }
+            };
+            (close_lingering(server).await, (client, copy))
+        })
+        .await;
     }
 }
 

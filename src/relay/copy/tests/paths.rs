@@ -10,6 +10,7 @@ over_every_path! {
     rel_05_half_close_with_bytes_on_the_way_loses_none,
     rel_01_bytes_of_a_reset_transfer_never_reach_the_next_one,
     an_urgent_byte_ends_nothing,
+    the_end_of_a_download_is_acknowledged_at_once,
     rel_17_the_sender_does_not_stand_still_for_long_while_a_slow_receiver_reads,
 }
 
@@ -228,4 +229,13 @@ async fn rel_17_the_sender_does_not_stand_still_for_long_while_a_slow_receiver_r
     }
     copy.abort();
     soon("the sender's end", sending).await.unwrap();
+}
+
+async fn the_end_of_a_download_is_acknowledged_at_once(when: When) {
+    is_acknowledged_at_once(async || {
+        let Setup { client, mut server, copy, .. } = Setup::new(when, NEVER).await;
+        server.write_all(&[7; 1024]).await.unwrap();
+        (close_lingering(server).await, (client, copy))
+    })
+    .await;
 }
