@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 use tokio_util::either::Either;
 
-use super::{Activity, CopyEnd, Flushed, Moved, cut_unless_ended, end_both_well, settle};
+use super::{Activity, CopyEnd, Flushed, Moved, Patience, cut_unless_ended, end_both_well, settle};
 use crate::addr::{Leg, PerLeg};
 use crate::relay::socket;
 
@@ -186,22 +186,24 @@ async fn run(
     cut_unless_ended(&client.socket.stream, &server.socket.stream)?;
     let activity = Activity::new();
     let progress = Mutex::new(progress);
-    let (client_socket, server_socket) = (client.socket.clone(), server.socket.clone());
+    let (client_socket, server_socket) = (Arc::clone(&client.socket.stream), Arc::clone(&server.socket.stream));
     let done = PerLeg { client: AtomicBool::new(false), server: AtomicBool::new(false) };
     let (lenient_client, lenient_server) = (client.lenient, server.lenient);
     let (from_client, to_client) = split(client.io);
     let (from_server, to_server) = split(server.io);
-    let direction = |to_leg: Leg, moved, lenient| Direction {
-        from: if to_leg == Leg::Server { &client_socket.stream } else { &server_socket.stream },
+    let direction = |from, to, to_leg: Leg, moved, lenient| Direction {
+        from,
+        to,
         to_leg,
         moved,
         done: &done[to_leg],
         other_done: &done[to_leg.other()],
         lenient,
         activity: &activity,
+        patience: Patience::default(),
     };
-    let up = direction(Leg::Server, &moved.up, lenient_client);
-    let down = direction(Leg::Client, &moved.down, lenient_server);
+    let up = direction(&client_socket, &server_socket, Leg::Server, &moved.up, lenient_client);
+    let down = direction(&server_socket, &client_socket, Leg::Client, &moved.down, lenient_server);
     let both = async {
         tokio::try_join!(up.run(from_client, to_server, &progress), down.run(from_server, to_client, &progress))
     };
@@ -213,18 +215,20 @@ async fn run(
         () = activity.idle_for(idle) => Err(CopyEnd::Idle),
     };
     settle(outcome, moved, &done)?;
-    end_both_well(&client_socket.stream, &server_socket.stream)
+    end_both_well(&client_socket, &server_socket)
 }
 
 /// One direction.
 struct Direction<'a> {
     from: &'a TcpStream,
+    to: &'a TcpStream,
     to_leg: Leg,
     moved: &'a AtomicU64,
     done: &'a AtomicBool,
     other_done: &'a AtomicBool,
     lenient: bool,
     activity: &'a Activity,
+    patience: Patience,
 }
 
 impl Direction<'_> {
@@ -269,18 +273,22 @@ impl Direction<'_> {
 
     async fn hand_on<T: AsyncWrite>(&self, mut bytes: &[u8], to: &mut WriteHalf<T>) -> io::Result<()> {
         while !bytes.is_empty() {
-            let taken = to.write(bytes).await?;
-            if taken == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
-            }
-            // What TLS has taken is not with the socket yet.
-            to.flush().await?;
+            let taken = self.patience.wait(self.to, write(bytes, to)).await?;
             bytes = &bytes[taken..];
             self.moved.fetch_add(taken as u64, Relaxed);
             self.activity.now();
         }
         Ok(())
     }
+}
+
+/// Writes some bytes, to the socket itself: what TLS has taken is not there yet.
+async fn write(bytes: &[u8], to: &mut (impl AsyncWrite + Unpin)) -> io::Result<usize> {
+    let taken = to.write(bytes).await?;
+    if taken == 0 {
+        return Err(io::ErrorKind::WriteZero.into());
+    }
+    to.flush().await.map(|()| taken)
 }
 
 #[cfg(test)]
