@@ -7,133 +7,26 @@
 //! A reset is read like that, too: close_notify may have come before it. curl with OpenSSL closes after an upload without
 //! having read our TLS 1.3 ticket, which makes its kernel send a reset (RFC 1122 §4.2.2.13).
 
+mod socket;
+
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf, split};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 use tokio_util::either::Either;
 
+pub use self::socket::Socket;
 use super::{Activity, CopyEnd, Flushed, Moved, Patience, cut_unless_ended, end_both_well, settle};
 use crate::addr::{Leg, PerLeg};
-use crate::relay::socket;
+use crate::relay::socket::acknowledge;
 
 /// Four records (RFC 8446 §5.1), which is what rustls encrypts at once. Measured: BENCHMARKS.md.
 const BUFFER: usize = 64 * 1024;
-
-/// A data connection that can be watched and closed apart from the TLS within it.
-#[derive(Debug, Clone)]
-pub struct Socket {
-    stream: Arc<TcpStream>,
-    handshake: Arc<Handshake>,
-}
-
-/// How a handshake as the server goes: see [`Socket::handshaking`].
-#[derive(Debug, Default)]
-struct Handshake {
-    is_under_way: AtomicBool,
-    /// A reset was taken for an end. Who asks again finds no more of it than an end.
-    was_reset: AtomicBool,
-}
-
-impl Socket {
-    /// Takes a connection over.
-    #[must_use]
-    pub fn new(stream: TcpStream) -> Self {
-        Self { stream: Arc::new(stream), handshake: Arc::default() }
-    }
-
-    /// Takes a connection over for a handshake as the server, which ends with [`shaken`](Self::shaken). Until then a reset
-    /// is no more than an end: the last that a handshake of TLS 1.3 writes is a ticket, and a client that uploads an empty
-    /// file has said all and closed by then (curl). If the handshake or what follows it is not whole, its missing end
-    /// says so. OpenSSL's servers forgive the same.
-    #[must_use]
-    pub fn handshaking(stream: TcpStream) -> Self {
-        let handshake = Handshake { is_under_way: AtomicBool::new(true), was_reset: AtomicBool::new(false) };
-        Self { stream: Arc::new(stream), handshake: Arc::new(handshake) }
-    }
-
-    /// The handshake is done.
-    pub fn shaken(&self) {
-        self.handshake.is_under_way.store(false, Relaxed);
-    }
-
-    fn is_forgiven(&self, error: &io::Error) -> bool {
-        let is_forgiven = matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
-            && self.handshake.is_under_way.load(Relaxed);
-        self.handshake.was_reset.fetch_or(is_forgiven, Relaxed);
-        is_forgiven
-    }
-}
-
-impl AsyncRead for Socket {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        loop {
-            ready!(self.stream.poll_read_ready(cx))?;
-            match self.stream.try_read(buf.initialize_unfilled()) {
-                Ok(count) => {
-                    buf.advance(count);
-                    return Poll::Ready(Ok(()));
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                // An end.
-                Err(error) if self.is_forgiven(&error) => return Poll::Ready(Ok(())),
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
-    }
-}
-
-impl AsyncWrite for Socket {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_write_with(cx, buf.len(), |stream| stream.try_write(buf))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let length = bufs.iter().map(|buf| buf.len()).sum();
-        self.poll_write_with(cx, length, |stream| stream.try_write_vectored(bufs))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(socket2::SockRef::from(&*self.stream).shutdown(std::net::Shutdown::Write))
-    }
-}
-
-impl Socket {
-    fn poll_write_with(
-        &self,
-        cx: &mut Context<'_>,
-        length: usize,
-        write: impl Fn(&TcpStream) -> io::Result<usize>,
-    ) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(self.stream.poll_write_ready(cx))?;
-            match write(&self.stream) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) if self.is_forgiven(&error) => return Poll::Ready(Ok(length)),
-                outcome => return Poll::Ready(outcome),
-            }
-        }
-    }
-}
 
 /// One end of a data channel.
 #[derive(Debug)]
@@ -157,7 +50,7 @@ impl End {
     pub fn tls(stream: impl Into<TlsStream<Socket>>, lenient: bool) -> Self {
         let stream = stream.into();
         let socket = stream.get_ref().0.clone();
-        let lenient = lenient && !socket.handshake.was_reset.load(Relaxed);
+        let lenient = lenient && !socket.was_reset();
         Self { socket, io: Either::Right(Box::new(stream)), lenient }
     }
 }
@@ -258,7 +151,7 @@ impl Direction<'_> {
             };
             self.hand_on(&buffer[..count], &mut to).await.map_err(|_| self.to_leg)?;
         }
-        socket::acknowledge(self.from);
+        acknowledge(self.from);
         // close_notify, and FIN behind it.
         to.shutdown().await.map_err(|_| self.to_leg)?;
         self.done.store(true, Relaxed);
