@@ -76,13 +76,13 @@ pub enum RunError {
     /// It could not begin.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// The handlers for SIGTERM and SIGINT could not be installed.
+    /// The handlers of signals could not be installed.
     #[error("cannot handle signals: {0}")]
     Signals(io::Error),
 }
 
 /// Serves until SIGTERM or SIGINT. Then nobody new is accepted, transfers finish (`timeouts.drain` at most), and a
-/// second signal ends at once. Runs inside a tokio runtime.
+/// second signal ends at once. SIGHUP reads the certificates again, and never ends anything. Runs inside a tokio runtime.
 ///
 /// # Errors
 /// If it could not begin to serve.
@@ -92,14 +92,19 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let names = discover::names(&config);
     tokio::select! {
         () = discover::resolve(&names) => {}
-        () = signals.next() => {
+        () = signals.stop(|| tracing::info!("SIGHUP: nothing to read again yet")) => {
             tracing::info!("stopping before anything was served");
             return Ok(());
         }
     }
     let proxy = Proxy::start(config)?;
     tokio::spawn(discover::refresh(names));
-    signals.next().await;
+    signals
+        .stop(|| {
+            tracing::info!("SIGHUP: reading the certificates again");
+            proxy.reload();
+        })
+        .await;
     tracing::info!("stopping: transfers may finish, a second signal ends them");
     proxy.stop();
     tokio::select! {
@@ -108,7 +113,9 @@ pub async fn run(config: Config) -> Result<(), RunError> {
                 tracing::warn!("sessions still ran at the end of timeouts.drain; they are cut");
             }
         }
-        () = signals.next() => tracing::warn!("second signal: sessions that still run are cut"),
+        () = signals.stop(|| tracing::info!("SIGHUP: nothing is read again while stopping")) => {
+            tracing::warn!("second signal: sessions that still run are cut");
+        }
     }
     Ok(())
 }
@@ -116,17 +123,27 @@ pub async fn run(config: Config) -> Result<(), RunError> {
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
     fn install() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
     }
 
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+    /// Waits for SIGTERM or SIGINT. Each SIGHUP until then is a `reload`; one that comes while another is served may be
+    /// the same one. Cancel safe.
+    async fn stop(&mut self, reload: impl Fn()) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => reload(),
+            }
         }
     }
 }

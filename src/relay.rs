@@ -30,6 +30,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -142,6 +143,8 @@ pub enum StartError {
 pub struct Proxy {
     process: Process,
     drain: Duration,
+    /// Wakes whoever reads the certificates.
+    reload: Arc<Notify>,
     /// The data ports stay open as long as there are sessions.
     _registry: PortRegistry,
     _passthrough: DropGuard,
@@ -176,7 +179,8 @@ impl Proxy {
             bound.push((listener::bind(&shared)?, shared));
         }
         let certificates = bound.iter().filter_map(|(_, shared)| shared.encryption.client.clone()).collect();
-        tokio::spawn(tls::refresh(certificates));
+        let reload = Arc::new(Notify::new());
+        tokio::spawn(tls::refresh(certificates, Arc::clone(&reload)));
         // Only now that everything is bound is anybody served.
         for (listeners, shared) in bound {
             for (listener, at) in listeners.into_iter().zip(&shared.config.bind) {
@@ -184,7 +188,13 @@ impl Proxy {
                 tokio::spawn(listener::serve(Arc::clone(&shared), listener));
             }
         }
-        Ok(Self { process, drain, _registry: registry, _passthrough: passthrough })
+        Ok(Self { process, drain, reload, _registry: registry, _passthrough: passthrough })
+    }
+
+    /// Reads again, in the background, what may change while it serves: certificates and keys. What is bad is logged and
+    /// changes nothing; sessions that run keep what they have.
+    pub fn reload(&self) {
+        self.reload.notify_one();
     }
 
     /// Accepts nobody any more and asks every session to end at its next boundary.

@@ -124,7 +124,7 @@ async fn run(
         moved,
         done: &done[to_leg],
         activity: &activity,
-        is_slow: AtomicBool::new(false),
+        patience: Patience::default(),
         from_failed: None,
     };
     let up = direction(client, server, Leg::Server, &moved.up);
@@ -206,15 +206,10 @@ struct Direction<'a> {
     moved: &'a AtomicU64,
     done: &'a AtomicBool,
     activity: &'a Activity,
-    /// The receiver has kept us waiting. Atomic only so that the future can move between threads.
-    is_slow: AtomicBool,
+    patience: Patience,
     /// Where a failed sender is read to its end, whether it has failed: the end is no FIN then.
     from_failed: Option<&'a AtomicBool>,
 }
-
-/// A receiver that has no room for so long is slow: it takes less than some 10 MB/s, if a third of the 4 MB of a socket
-/// has to be gone before there is room.
-const SLOW: Duration = Duration::from_millis(100);
 
 impl Direction<'_> {
     /// Runs to the end of this direction; the error is the leg that failed.
@@ -243,7 +238,10 @@ impl Direction<'_> {
                     Filled::Copy => Mover::buffer(),
                     Filled::Nothing => break,
                     Filled::End if self.from_failed.is_some_and(|failed| failed.load(Relaxed)) => return Err(from_leg),
-                    Filled::End => return Ok(()),
+                    Filled::End => {
+                        socket::acknowledge(self.from);
+                        return Ok(());
+                    }
                 };
                 // Two fast peers never make us wait, but the other direction and the timer want their turn.
                 tokio::task::coop::consume_budget().await;
@@ -259,26 +257,38 @@ impl Direction<'_> {
                     self.moved.fetch_add(n as u64, Relaxed);
                     self.activity.now();
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait_for_room().await?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.patience.wait(self.to, self.to.writable()).await?;
+                }
                 Err(error) => return Err(error),
             }
         }
         Ok(())
     }
+}
 
-    /// Waits until the receiver's socket takes more, and notes that it is slow when that took long.
-    async fn wait_for_room(&self) -> io::Result<()> {
-        if self.is_slow.load(Relaxed) {
-            return self.to.writable().await;
+/// A receiver that has no room for so long is slow: it takes less than some 10 MB/s, if a third of the 4 MB of a socket
+/// has to be gone before there is room.
+const SLOW: Duration = Duration::from_millis(100);
+
+/// Whether the receiver of a direction has kept us waiting. Atomic only so that the future can move between threads.
+#[derive(Debug, Default)]
+struct Patience(AtomicBool);
+
+impl Patience {
+    /// Waits for `room` in `receiver`'s socket; when that took long, less waits there unsent from then on.
+    async fn wait<T>(&self, receiver: &TcpStream, room: impl Future<Output = T>) -> T {
+        if self.0.load(Relaxed) {
+            return room.await;
         }
         // Not a timer: setting one costs as much as moving the bytes does.
         let start = Instant::now();
-        self.to.writable().await?;
+        let outcome = room.await;
         if start.elapsed() >= SLOW {
-            self.is_slow.store(true, Relaxed);
-            socket::limit_unsent(self.to);
+            self.0.store(true, Relaxed);
+            socket::limit_unsent(receiver);
         }
-        Ok(())
+        outcome
     }
 }
 

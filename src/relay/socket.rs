@@ -131,6 +131,14 @@ pub(crate) fn limit_unsent(stream: &TcpStream) {
     let _unsupported = SockRef::from(stream).set_tcp_notsent_lowat(UNSENT);
 }
 
+/// Acknowledges now what the peer has sent, its FIN most of all. Linux takes its time over that one, 40 ms or until we
+/// have something to send (`tcp_fin` enters "pingpong" mode), and here nothing is sent to a server before the client has
+/// ended, too. Meanwhile vsftpd sits in a `close` that lingers (`SO_LINGER`) and does not say 226.
+pub(crate) fn acknowledge(stream: &TcpStream) {
+    // Without it the acknowledgement is merely late.
+    let _late = SockRef::from(stream).set_tcp_quickack(true);
+}
+
 /// Makes the close that follows a good one: what was written is still delivered, then FIN.
 ///
 /// # Errors

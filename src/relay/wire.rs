@@ -68,6 +68,8 @@ enum Security {
     /// As soon as what is queued has been written.
     Starting(Box<Tls>),
     Tls(Box<Tls>),
+    /// The handshake has failed: the alert that says so goes out, and nothing else goes either way.
+    Failed(Box<Tls>),
 }
 
 #[derive(Debug)]
@@ -131,7 +133,7 @@ impl Wire {
     /// Whether a handshake is under way, so that this leg has to be read whatever the session says.
     pub(super) fn is_handshaking(&self) -> bool {
         match &self.security {
-            Security::Plain => false,
+            Security::Plain | Security::Failed(_) => false,
             Security::Starting(_) => true,
             Security::Tls(tls) => tls.is_handshaking(),
         }
@@ -174,6 +176,7 @@ impl Wire {
         match &self.security {
             Security::Plain | Security::Starting(_) => !self.queue.is_empty(),
             Security::Tls(tls) => tls.wants_write() || (tls.takes_plaintext() && !self.queue.is_empty()),
+            Security::Failed(tls) => tls.wants_write(),
         }
     }
 
@@ -225,8 +228,9 @@ impl Wire {
             Security::Starting(tls) => Security::Tls(tls),
             other => other,
         };
-        match self.security {
+        match &mut self.security {
             Security::Tls(_) => self.write_encrypted(),
+            Security::Failed(tls) => tls.flush(&mut self.io.get_ref()),
             Security::Plain | Security::Starting(_) => Ok(()),
         }
     }
@@ -303,6 +307,11 @@ impl Wire {
             Security::Plain => self.read_plain(buffer),
             Security::Starting(_) => Received::Nothing,
             Security::Tls(_) => self.read_encrypted(buffer),
+            // Whatever it was meant to be. Read all the same, to see the peer leave.
+            Security::Failed(_) => match self.read_plain(buffer) {
+                Received::Bytes { .. } => Received::Nothing,
+                other => other,
+            },
         }
     }
 
@@ -321,6 +330,9 @@ impl Wire {
             Ok(Plaintext::Eof) => Received::Eof,
             Err(error) if tls.is_handshaking() => {
                 self.failed = Some(error);
+                if let Security::Tls(tls) = std::mem::replace(&mut self.security, Security::Plain) {
+                    self.security = Security::Failed(tls);
+                }
                 Received::Nothing
             }
             Err(_) => Received::Reset,

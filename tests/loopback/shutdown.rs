@@ -152,3 +152,34 @@ fn no_longer_accepts(scene: &Scene) {
         std::thread::sleep(Duration::from_millis(5));
     }
 }
+
+/// A session, and a transfer within it, do not notice. Nor does it matter that there is nothing to read again.
+#[test]
+fn rel_14_sighup_ends_nothing() {
+    let mut scene = Scene::plain();
+    let mut session = scene.session();
+    let mut data = session.transfer("RETR a\r\n");
+    for _ in 0..3 {
+        scene.proxy.signal(Signal::HUP);
+    }
+    scene.proxy.logs("no listener has certificates");
+    data.server.send("all of it");
+    data.server.finish();
+    data.client.expect("all of it");
+    data.client.ends_with(End::Fin);
+    drop(data);
+    session.reply("226 Transfer complete.\r\n");
+    scene.proxy.still_runs();
+
+    // Nor while it stops.
+    let data = session.transfer("RETR a\r\n");
+    scene.proxy.signal(Signal::TERM);
+    no_longer_accepts(&scene);
+    scene.proxy.signal(Signal::HUP);
+    scene.proxy.logs("nothing is read again while stopping");
+    scene.proxy.still_runs();
+    scene.proxy.signal(Signal::TERM);
+    let status = scene.proxy.exits_within(Duration::from_secs(3));
+    assert!(status.success(), "{status}");
+    drop(data);
+}

@@ -2,10 +2,12 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rustix::process::Signal;
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
@@ -19,23 +21,22 @@ const NAME: &str = "ftp.example";
 struct Secure {
     scene: Scene,
     client: Arc<ClientConfig>,
-    _files: tempfile::TempDir,
+    files: tempfile::TempDir,
 }
 
 impl Secure {
     /// `more`: further keys of `tls.client`.
     fn start(more: &str) -> Self {
-        let CertifiedKey { cert, signing_key } = generate_simple_self_signed([NAME.into()]).unwrap();
         let files = tempfile::tempdir().unwrap();
+        let certificate = renewed(files.path());
         let path = |name: &str| files.path().join(name).display().to_string();
-        std::fs::write(path("cert.pem"), cert.pem()).unwrap();
-        std::fs::write(path("key.pem"), signing_key.serialize_pem()).unwrap();
+        let client = trusting(certificate);
         let (certificate, key) = (path("cert.pem"), path("key.pem"));
         let more = format!(
             "tls:\n  client: {{ mode: terminate, certificate: {certificate}, key: {key}, {more} }}\ntimeouts: {{ close: 1s }}"
         );
         let scene = Scene::start(Setup { more: more.leak(), ..Setup::default() });
-        Self { scene, client: trusting(cert.der().clone()), _files: files }
+        Self { scene, client, files }
     }
 
     /// Within TLS from here on, as the client.
@@ -47,6 +48,14 @@ impl Secure {
         }
         Tls(BufReader::new(stream))
     }
+}
+
+/// Writes another key and certificate.
+fn renewed(files: &Path) -> CertificateDer<'static> {
+    let CertifiedKey { cert, signing_key } = generate_simple_self_signed([NAME.into()]).unwrap();
+    std::fs::write(files.join("cert.pem"), cert.pem()).unwrap();
+    std::fs::write(files.join("key.pem"), signing_key.serialize_pem()).unwrap();
+    cert.der().clone()
 }
 
 fn trusting(certificate: CertificateDer<'static>) -> Arc<ClientConfig> {
@@ -242,4 +251,44 @@ fn rfc_15_what_a_data_connection_lacks_has_its_reply() {
     assert_eq!(server_data.end(), End::Reset);
     server.send("426 Failure reading network stream.\r\n");
     client.line_starting("522 ");
+}
+
+/// A new session is shown this certificate, or its handshake would fail.
+#[track_caller]
+fn shows(secure: &Secure) {
+    let session = secure.scene.greeted(secure.scene.net.client());
+    authenticated(secure, session.client);
+}
+
+#[test]
+fn rel_14_sighup_reads_certificates_at_once_and_a_bad_one_leaves_the_old() {
+    let mut secure = Secure::start("");
+    let session = secure.scene.greeted(secure.scene.net.client());
+    let mut old = authenticated(&secure, session.client);
+    let mut old_server = session.server;
+
+    std::fs::write(secure.files.path().join("key.pem"), "no key\n").unwrap();
+    secure.scene.proxy.signal(Signal::HUP);
+    secure.scene.proxy.logs("new certificates cannot be used, the old ones stay");
+    shows(&secure);
+
+    secure.client = trusting(renewed(secure.files.path()));
+    secure.scene.proxy.signal(Signal::HUP);
+    secure.scene.proxy.logs("certificates were read again and are in use for new sessions");
+    shows(&secure);
+
+    old.send("NOOP\r\n");
+    old_server.expect("NOOP\r\n");
+    old_server.send("200 ok\r\n");
+    old.line_starting("200 ok");
+    secure.scene.proxy.still_runs();
+}
+
+/// Somebody who asks for it wants to know, and files may change without their times.
+#[test]
+fn rel_14_sighup_reads_certificates_that_look_the_same() {
+    let secure = Secure::start("");
+    secure.scene.proxy.signal(Signal::HUP);
+    secure.scene.proxy.logs("certificates were read again and are in use for new sessions");
+    shows(&secure);
 }

@@ -5,6 +5,7 @@
 
 mod announce;
 mod commands;
+mod cover;
 mod driver;
 mod ending;
 mod families;

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use ftp_alg::addr::{Leg, PerLeg};
+use ftp_alg::addr::Leg;
 use ftp_alg::session::{
     Action, ChannelId, ChannelReport, ClientTls, End, Event, Reason, ServerTls, Session, Terminate, TlsSettings,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
 
+use crate::cover::Cover;
 use crate::driver::{CLIENT, SERVER, announced};
 use crate::tls::with;
 
@@ -101,18 +102,11 @@ fn tls() -> impl Strategy<Value = TlsSettings> {
 struct Shell {
     session: Session,
     now: Instant,
-    tls: TlsSettings,
-    switching: PerLeg<bool>,
-    covered: PerLeg<bool>,
-    /// The client's leg has been in TLS.
-    was_covered: bool,
+    cover: Cover,
     connected: bool,
-    blind: bool,
     binding: Vec<(ChannelId, Leg)>,
     last: Option<ChannelId>,
     closed: Option<Reason>,
-    /// What became of each leg: the text that was written, and between it what else concerns its bytes.
-    done: PerLeg<String>,
     /// Everything that a server has been sent.
     heard: String,
 }
@@ -125,16 +119,11 @@ impl Shell {
         let mut shell = Self {
             session,
             now,
-            tls,
-            switching: PerLeg::default(),
-            covered: PerLeg::default(),
-            was_covered: false,
+            cover: Cover::new(tls),
             connected: false,
-            blind: false,
             binding: Vec::new(),
             last: None,
             closed: None,
-            done: PerLeg::default(),
             heard: String::new(),
         };
         shell.drain();
@@ -148,16 +137,16 @@ impl Shell {
 
     /// One message, in pieces.
     fn bytes(&mut self, leg: Leg, data: &str, size: usize) {
-        if self.blind || (leg == Leg::Server && !self.connected) || !self.session.wants_bytes(leg) {
+        if self.cover.blind || (leg == Leg::Server && !self.connected) || !self.session.wants_bytes(leg) {
             return;
         }
-        let was_covered = self.covered[leg];
+        let was_covered = self.cover.covered[leg];
         for piece in data.as_bytes().chunks(size) {
             if leg == Leg::Server && !self.connected {
                 // The rest is of a connection that is closed.
                 return;
             }
-            if was_covered && !self.covered[leg] {
+            if was_covered && !self.cover.covered[leg] {
                 return self.event(Event::LeftOver { leg });
             }
             self.event(Event::Bytes { leg, data: piece, urgent: false });
@@ -168,11 +157,10 @@ impl Shell {
         match step {
             Step::Client(data) => self.bytes(Leg::Client, data, size),
             Step::Server(data) => self.bytes(Leg::Server, data, size),
-            Step::Ready(leg) if self.switching[*leg] => {
-                self.switching[*leg] = false;
-                self.covered[*leg] = true;
-                self.was_covered |= *leg == Leg::Client;
-                self.event(Event::TlsReady { leg: *leg });
+            Step::Ready(leg) => {
+                if self.cover.ready(*leg) {
+                    self.event(Event::TlsReady { leg: *leg });
+                }
             }
             Step::Connect if !self.connected => {
                 self.connected = true;
@@ -193,7 +181,7 @@ impl Shell {
                     self.event(Event::ChannelEnded { id, report: ChannelReport { end: *end, up: 1, down: 1 } });
                 }
             }
-            Step::Ready(_) | Step::Connect | Step::Bound => {}
+            Step::Connect | Step::Bound => {}
         }
     }
 
@@ -216,69 +204,15 @@ impl Shell {
 
     fn check(&mut self, action: &Action) {
         assert!(self.closed.is_none() || matches!(action, Action::Transferred(_)), "{action:?} after Close");
-        if let Action::Write { leg, data, .. } = action {
-            let text = String::from_utf8(data.to_vec()).unwrap();
-            assert!(!self.switching[*leg], "{text:?} to the {leg} during the handshake");
-            if *leg == Leg::Server {
-                assert!(self.connected, "{text:?} to nobody");
-                self.check_command(&text);
-                self.heard.push_str(&text);
-            }
-            self.done[*leg].push_str(&text);
-        }
+        self.cover.check(action, self.connected);
         match action {
-            Action::StartTls { leg } => {
-                assert!(!self.covered[*leg] && !self.switching[*leg], "TLS within TLS");
-                assert!(*leg == Leg::Client || self.connected);
-                self.switching[*leg] = true;
-                self.done[*leg].push_str("TLS\n");
+            Action::Write { leg: Leg::Server, data, .. } => {
+                assert!(self.connected, "{data:?} to nobody");
+                self.heard.push_str(&String::from_utf8_lossy(data));
             }
-            Action::StopTls { leg } => {
-                assert!(std::mem::take(&mut self.covered[*leg]), "nothing to stop");
-                let ClientTls::Terminate(terms) = self.tls.client else { panic!("whose TLS?") };
-                assert!(!terms.implicit, "plain text on a port of implicit TLS");
-                self.done[*leg].push_str("no TLS\n");
-            }
-            Action::Reconnect => {
-                assert!(std::mem::take(&mut self.connected), "nothing to close");
-                (self.switching.server, self.covered.server) = (false, false);
-                self.done.server.push_str("reconnect\n");
-            }
-            Action::PassThrough => {
-                assert_eq!(self.tls.client, ClientTls::Passthrough);
-                self.blind = true;
-                self.done.client.push_str("blind\n");
-                self.done.server.push_str("blind\n");
-            }
-            Action::Begin { id, protect } => {
-                self.done.client.push_str(&format!("begin {} {protect:?}\n", id.0));
-                assert_eq!(protect.server, self.tls.server != ServerTls::Plain);
-                let is_ours = matches!(self.tls.client, ClientTls::Terminate(_));
-                assert!(!protect.client || (is_ours && self.was_covered), "TLS with a client that has none");
-                if let ClientTls::Terminate(Terminate { require: true, .. }) = self.tls.client {
-                    assert!(protect.client, "data in clear");
-                }
-            }
+            Action::Reconnect => self.connected = false,
             Action::Close { why } => self.closed = Some(*why),
             _ => {}
-        }
-    }
-
-    /// What the server may be told.
-    fn check_command(&self, text: &str) {
-        let verb = &text[..text.find([' ', '\r']).unwrap_or(text.len())];
-        let is_opening = matches!(text, "AUTH TLS\r\n" | "PBSZ 0\r\n" | "PROT P\r\n" | "HOST a\r\n");
-        match self.tls.server {
-            ServerTls::Plain => {}
-            _ if text == "AUTH TLS\r\n" => assert!(!self.covered.server, "AUTH within TLS"),
-            ServerTls::Explicit | ServerTls::Implicit => assert!(self.covered.server, "{text:?} in clear"),
-        }
-        if let ClientTls::Terminate(terms) = self.tls.client {
-            let is_ours = self.tls.server != ServerTls::Plain && is_opening;
-            assert!(is_ours || !matches!(verb, "AUTH" | "PBSZ" | "PROT" | "CCC"), "{text:?}");
-            if terms.require && !self.was_covered && !is_opening {
-                assert!(matches!(verb, "FEAT" | "HELP" | "HOST" | "QUIT"), "{text:?} in clear");
-            }
         }
     }
 }
@@ -306,8 +240,8 @@ proptest! {
         for step in &steps {
             whole.step(step, usize::MAX);
             cut.step(step, size);
-            prop_assert_eq!(&cut.done.client, &whole.done.client);
-            prop_assert_eq!(&cut.done.server, &whole.done.server);
+            prop_assert_eq!(&cut.cover.done.client, &whole.cover.done.client);
+            prop_assert_eq!(&cut.cover.done.server, &whole.cover.done.server);
             prop_assert_eq!(cut.closed, whole.closed);
         }
     }
@@ -324,7 +258,7 @@ proptest! {
         for _ in 0..10 {
             shell.bytes(Leg::Server, &server, usize::MAX);
         }
-        if shell.done.client.contains("234 AUTH TLS successful.") {
+        if shell.cover.done.client.contains("234 AUTH TLS successful.") {
             prop_assert_eq!(shell.closed, Some(Reason::LeftOver(Leg::Client)));
         }
         prop_assert!(before.starts_with(&shell.heard), "{}", shell.heard);

@@ -17,7 +17,8 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use super::{
-    Activity, Copied, CopyEnd, Direction, Moved, cut_unless_ended, end_both_well, failure, had_finished, settle,
+    Activity, Copied, CopyEnd, Direction, Moved, Patience, cut_unless_ended, end_both_well, failure, had_finished,
+    settle,
 };
 use crate::addr::{Leg, PerLeg};
 use crate::relay::socket;
@@ -65,7 +66,7 @@ async fn run(
         moved,
         done: &done[to_leg],
         activity: &activity,
-        is_slow: AtomicBool::new(false),
+        patience: Patience::default(),
         from_failed: Some(&failed[to_leg.other()]),
     };
     let up = direction(client, server, Leg::Server, &moved.up);

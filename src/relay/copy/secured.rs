@@ -7,122 +7,26 @@
 //! A reset is read like that, too: close_notify may have come before it. curl with OpenSSL closes after an upload without
 //! having read our TLS 1.3 ticket, which makes its kernel send a reset (RFC 1122 §4.2.2.13).
 
+mod socket;
+
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf, split};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 use tokio_util::either::Either;
 
-use super::{Activity, CopyEnd, Flushed, Moved, cut_unless_ended, end_both_well, settle};
+pub use self::socket::Socket;
+use super::{Activity, CopyEnd, Flushed, Moved, Patience, cut_unless_ended, end_both_well, settle};
 use crate::addr::{Leg, PerLeg};
+use crate::relay::socket::acknowledge;
 
 /// Four records (RFC 8446 §5.1), which is what rustls encrypts at once. Measured: BENCHMARKS.md.
 const BUFFER: usize = 64 * 1024;
-
-/// A data connection that can be watched and closed apart from the TLS within it.
-#[derive(Debug, Clone)]
-pub struct Socket {
-    stream: Arc<TcpStream>,
-    /// A handshake as the server is under way: see [`handshaking`](Self::handshaking).
-    is_handshaking: Arc<AtomicBool>,
-}
-
-impl Socket {
-    /// Takes a connection over.
-    #[must_use]
-    pub fn new(stream: TcpStream) -> Self {
-        Self { stream: Arc::new(stream), is_handshaking: Arc::default() }
-    }
-
-    /// Takes a connection over for a handshake as the server, which ends with [`shaken`](Self::shaken). Until then a reset
-    /// is no more than an end: the last that a handshake of TLS 1.3 writes is a ticket, and a client that uploads an empty
-    /// file has said all and closed by then (curl). If the handshake or what follows it is not whole, its missing end
-    /// says so. OpenSSL's servers forgive the same.
-    #[must_use]
-    pub fn handshaking(stream: TcpStream) -> Self {
-        Self { stream: Arc::new(stream), is_handshaking: Arc::new(AtomicBool::new(true)) }
-    }
-
-    /// The handshake is done.
-    pub fn shaken(&self) {
-        self.is_handshaking.store(false, Relaxed);
-    }
-
-    fn is_forgiven(&self, error: &io::Error) -> bool {
-        matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
-            && self.is_handshaking.load(Relaxed)
-    }
-}
-
-impl AsyncRead for Socket {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        loop {
-            ready!(self.stream.poll_read_ready(cx))?;
-            match self.stream.try_read(buf.initialize_unfilled()) {
-                Ok(count) => {
-                    buf.advance(count);
-                    return Poll::Ready(Ok(()));
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                // An end.
-                Err(error) if self.is_forgiven(&error) => return Poll::Ready(Ok(())),
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
-    }
-}
-
-impl AsyncWrite for Socket {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_write_with(cx, buf.len(), |stream| stream.try_write(buf))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let length = bufs.iter().map(|buf| buf.len()).sum();
-        self.poll_write_with(cx, length, |stream| stream.try_write_vectored(bufs))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(socket2::SockRef::from(&*self.stream).shutdown(std::net::Shutdown::Write))
-    }
-}
-
-impl Socket {
-    fn poll_write_with(
-        &self,
-        cx: &mut Context<'_>,
-        length: usize,
-        write: impl Fn(&TcpStream) -> io::Result<usize>,
-    ) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(self.stream.poll_write_ready(cx))?;
-            match write(&self.stream) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) if self.is_forgiven(&error) => return Poll::Ready(Ok(length)),
-                outcome => return Poll::Ready(outcome),
-            }
-        }
-    }
-}
 
 /// One end of a data channel.
 #[derive(Debug)]
@@ -141,11 +45,13 @@ impl End {
         Self { socket: socket.clone(), io: Either::Left(socket), lenient: false }
     }
 
-    /// An end whose handshake is done. `lenient`: FIN without close_notify is as good.
+    /// An end whose handshake is done. `lenient`: FIN without close_notify is as good; a reset is not.
     #[must_use]
     pub fn tls(stream: impl Into<TlsStream<Socket>>, lenient: bool) -> Self {
         let stream = stream.into();
-        Self { socket: stream.get_ref().0.clone(), io: Either::Right(Box::new(stream)), lenient }
+        let socket = stream.get_ref().0.clone();
+        let lenient = lenient && !socket.was_reset();
+        Self { socket, io: Either::Right(Box::new(stream)), lenient }
     }
 }
 
@@ -173,21 +79,24 @@ async fn run(
     cut_unless_ended(&client.socket.stream, &server.socket.stream)?;
     let activity = Activity::new();
     let progress = Mutex::new(progress);
-    let (client_socket, server_socket) = (client.socket.clone(), server.socket.clone());
+    let (client_socket, server_socket) = (Arc::clone(&client.socket.stream), Arc::clone(&server.socket.stream));
     let done = PerLeg { client: AtomicBool::new(false), server: AtomicBool::new(false) };
     let (lenient_client, lenient_server) = (client.lenient, server.lenient);
     let (from_client, to_client) = split(client.io);
     let (from_server, to_server) = split(server.io);
-    let direction = |to_leg: Leg, moved, lenient| Direction {
+    let direction = |from, to, to_leg: Leg, moved, lenient| Direction {
+        from,
+        to,
         to_leg,
         moved,
         done: &done[to_leg],
         other_done: &done[to_leg.other()],
         lenient,
         activity: &activity,
+        patience: Patience::default(),
     };
-    let up = direction(Leg::Server, &moved.up, lenient_client);
-    let down = direction(Leg::Client, &moved.down, lenient_server);
+    let up = direction(&client_socket, &server_socket, Leg::Server, &moved.up, lenient_client);
+    let down = direction(&server_socket, &client_socket, Leg::Client, &moved.down, lenient_server);
     let both = async {
         tokio::try_join!(up.run(from_client, to_server, &progress), down.run(from_server, to_client, &progress))
     };
@@ -199,17 +108,20 @@ async fn run(
         () = activity.idle_for(idle) => Err(CopyEnd::Idle),
     };
     settle(outcome, moved, &done)?;
-    end_both_well(&client_socket.stream, &server_socket.stream)
+    end_both_well(&client_socket, &server_socket)
 }
 
 /// One direction.
 struct Direction<'a> {
+    from: &'a TcpStream,
+    to: &'a TcpStream,
     to_leg: Leg,
     moved: &'a AtomicU64,
     done: &'a AtomicBool,
     other_done: &'a AtomicBool,
     lenient: bool,
     activity: &'a Activity,
+    patience: Patience,
 }
 
 impl Direction<'_> {
@@ -239,6 +151,7 @@ impl Direction<'_> {
             };
             self.hand_on(&buffer[..count], &mut to).await.map_err(|_| self.to_leg)?;
         }
+        acknowledge(self.from);
         // close_notify, and FIN behind it.
         to.shutdown().await.map_err(|_| self.to_leg)?;
         self.done.store(true, Relaxed);
@@ -253,18 +166,22 @@ impl Direction<'_> {
 
     async fn hand_on<T: AsyncWrite>(&self, mut bytes: &[u8], to: &mut WriteHalf<T>) -> io::Result<()> {
         while !bytes.is_empty() {
-            let taken = to.write(bytes).await?;
-            if taken == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
-            }
-            // What TLS has taken is not with the socket yet.
-            to.flush().await?;
+            let taken = self.patience.wait(self.to, write(bytes, to)).await?;
             bytes = &bytes[taken..];
             self.moved.fetch_add(taken as u64, Relaxed);
             self.activity.now();
         }
         Ok(())
     }
+}
+
+/// Writes some bytes, to the socket itself: what TLS has taken is not there yet.
+async fn write(bytes: &[u8], to: &mut (impl AsyncWrite + Unpin)) -> io::Result<usize> {
+    let taken = to.write(bytes).await?;
+    if taken == 0 {
+        return Err(io::ErrorKind::WriteZero.into());
+    }
+    to.flush().await.map(|()| taken)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! TLS with clients: we are the TLS server, on data connections too, whoever dialled (RFC 4217 §7).
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use rustls::client::verify_server_name;
 use rustls::crypto::ring::Ticketer;
@@ -81,32 +81,42 @@ impl TlsServer {
     /// # Errors
     /// A file that cannot be used; then the old ones stay.
     pub fn reload(&self) -> Result<(), LoadError> {
-        let stamps = Stamp::all(&files(&self.config));
-        self.read(stamps)
+        self.read(&mut self.seen())
+    }
+
+    /// Reads the files again and logs what came of it. Blocks for as long as the disk does.
+    pub fn reload_now(&self) {
+        self.log(self.reload());
     }
 
     /// Reads the files again if one of them is another than before, and logs what came of it. A bad one is tried again
     /// when it changes again. Blocks for as long as the disk does.
     pub fn follow(&self) {
-        let stamps = Stamp::all(&files(&self.config));
-        if *self.seen.lock().unwrap_or_else(PoisonError::into_inner) == stamps {
-            return;
-        }
-        let listener = &self.listener;
-        match self.read(stamps) {
-            Ok(()) => tracing::info!(listener, "changed certificates are in use for new sessions"),
-            Err(error) => {
-                tracing::warn!(listener, %error, "changed certificates cannot be used, the old ones stay");
-            }
+        let mut seen = self.seen();
+        if *seen != Stamp::all(&files(&self.config)) {
+            self.log(self.read(&mut seen));
         }
     }
 
-    /// `stamps` are older than what is read: a file that changes in between is noticed the next time.
-    fn read(&self, stamps: Vec<Option<Stamp>>) -> Result<(), LoadError> {
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = stamps;
+    /// Held while the files are read: what was read earlier must not take the place of what was read later.
+    fn seen(&self) -> MutexGuard<'_, Vec<Option<Stamp>>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read(&self, seen: &mut Vec<Option<Stamp>>) -> Result<(), LoadError> {
+        // Before the files are read: one that changes meanwhile is noticed the next time.
+        *seen = Stamp::all(&files(&self.config));
         let fresh = Arc::new(build(&self.config)?);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = fresh;
         Ok(())
+    }
+
+    fn log(&self, outcome: Result<(), LoadError>) {
+        let listener = &self.listener;
+        match outcome {
+            Ok(()) => tracing::info!(listener, "certificates were read again and are in use for new sessions"),
+            Err(error) => tracing::warn!(listener, %error, "new certificates cannot be used, the old ones stay"),
+        }
     }
 }
 

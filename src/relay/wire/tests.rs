@@ -271,3 +271,54 @@ async fn rfc_14_plain_text_follows_ccc() {
     wire.flush();
     assert_eq!(peer.join().unwrap(), (b"200 in clear\r\n".to_vec(), *b"227 x"));
 }
+
+/// CPU time that this thread has taken.
+fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.try_into().unwrap(), time.tv_nsec.try_into().unwrap())
+}
+
+/// Whoever tries a port of implicit TLS with something else leaves again, and is not waited for at full speed.
+#[tokio::test]
+async fn rel_11_nobody_spins_behind_a_handshake_that_failed() {
+    for rest in [&b""[..], &[b'x'; 100_000]] {
+        for leaves in [true, false] {
+            let (mut wire, mut peer) = pair().await;
+            let (ours, _) = connections(true);
+            wire.start_tls(ours, true);
+            peer.write_all(b"USER alice\r\n").unwrap();
+            let failed = next(&mut wire).await.unwrap_err().expect("the end of a handshake");
+            failed.unwrap_err();
+            let (started, before) = (std::time::Instant::now(), cpu_time());
+            let peer = std::thread::spawn(move || {
+                // The other end of a pair takes no more than a few KiB before it reads.
+                peer.write_all(rest).unwrap();
+                if leaves {
+                    peer.shutdown(Shutdown::Write).unwrap();
+                }
+                let mut heard = Vec::new();
+                peer.read_to_end(&mut heard).unwrap();
+                (heard, peer)
+            });
+            wire.finish(Duration::from_secs(if leaves { 20 } else { 2 })).await;
+            assert!(!leaves || started.elapsed() < Duration::from_secs(10), "not left with the peer");
+            let spent = cpu_time() - before;
+            assert!(spent < Duration::from_millis(500), "{spent:?} of CPU time for nothing");
+            let (heard, _peer) = peer.join().unwrap();
+            assert_eq!(heard.first(), Some(&21), "an alert: {heard:?}");
+        }
+    }
+}
+
+/// What failed is told once, although the peer goes on.
+#[tokio::test]
+async fn a_handshake_fails_once() {
+    let (mut wire, mut peer) = pair().await;
+    let (ours, _) = connections(false);
+    wire.start_tls(ours, false);
+    peer.write_all(b"421 No.\r\n").unwrap();
+    next(&mut wire).await.unwrap_err().expect("the end of a handshake").unwrap_err();
+    peer.write_all(b"421 No!\r\n").unwrap();
+    peer.shutdown(Shutdown::Write).unwrap();
+    assert!(next(&mut wire).await.unwrap_err().is_none(), "nothing but the peer's end follows");
+}

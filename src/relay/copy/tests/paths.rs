@@ -10,6 +10,7 @@ over_every_path! {
     rel_05_half_close_with_bytes_on_the_way_loses_none,
     rel_01_bytes_of_a_reset_transfer_never_reach_the_next_one,
     an_urgent_byte_ends_nothing,
+    the_end_of_a_download_is_acknowledged_at_once,
     rel_17_the_sender_does_not_stand_still_for_long_while_a_slow_receiver_reads,
 }
 
@@ -195,37 +196,16 @@ async fn a_transfer_is_copied_where_no_pipe_is_to_be_had() {
     assert!(ASKED.load(Relaxed) > 0, "it was not even tried");
 }
 
-/// IIS ends a transfer that stands still for 30 s, as it seems to do when a socket of ours is filled far in advance.
 async fn rel_17_the_sender_does_not_stand_still_for_long_while_a_slow_receiver_reads(when: When) {
-    const STEP: usize = 256 * 1024;
-    let Setup { mut client, server, copy, moved, .. } = Setup::new(when, NEVER).await;
-    let sending = tokio::spawn(async move {
-        let mut server = server;
-        while server.write_all(&[7; BUFFER]).await.is_ok() {}
-    });
-    // Until everything is full, and the receiver known to be slow.
-    let mut last = u64::MAX;
-    while last != moved.down() {
-        last = moved.down();
-        tokio::time::sleep(4 * SLOW).await;
-    }
-    // What had been taken in advance by then.
-    let mut chunk = vec![0; STEP];
-    while last == moved.down() {
-        soon("data", client.read_exact(&mut chunk[..16 * 1024])).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    for step in 0..20 {
-        last = moved.down();
-        soon("data", client.read_exact(&mut chunk)).await.unwrap();
-        let more = async {
-            while last == moved.down() {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        };
-        let more = tokio::time::timeout(Duration::from_secs(2), more).await;
-        assert!(more.is_ok(), "step {step}: the receiver has read {STEP} bytes, and the sender stands still");
-    }
-    copy.abort();
-    soon("the sender's end", sending).await.unwrap();
+    let Setup { client, server, copy, moved, .. } = Setup::new(when, NEVER).await;
+    does_not_stand_still(client, server, copy, &moved).await;
+}
+
+async fn the_end_of_a_download_is_acknowledged_at_once(when: When) {
+    is_acknowledged_at_once(async || {
+        let Setup { client, mut server, copy, .. } = Setup::new(when, NEVER).await;
+        server.write_all(&[7; 1024]).await.unwrap();
+        (close_lingering(server).await, (client, copy))
+    })
+    .await;
 }
