@@ -16,6 +16,7 @@
 //! what each connection is covered by.
 
 mod client;
+mod destination;
 pub mod event;
 mod exchange;
 mod output;
@@ -27,12 +28,13 @@ mod tls;
 mod transfer;
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+pub use self::destination::Destination;
 pub use self::event::{Action, ChannelId, ChannelReport, End, Event, Lack, Notice, Reason, TransferRecord};
 use self::exchange::Exchange;
 use self::output::Output;
@@ -42,7 +44,7 @@ use self::timer::{Timer, TimerTable};
 use self::tls::Tls;
 pub use self::tls::{ClientTls, ServerTls, Terminate, TlsSettings};
 use self::transfer::{Channels, Unhold};
-use crate::addr::{Leg, PerLeg, canonical};
+use crate::addr::{Leg, PerLeg};
 use crate::ftp::line::LineSplitter;
 use crate::ftp::name::CommandName;
 use crate::ftp::reply::ReplyFramer;
@@ -72,13 +74,6 @@ pub struct Settings {
     pub close: Duration,
 }
 
-/// The addresses of a control connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Connection {
-    peer: SocketAddr,
-    local: SocketAddr,
-}
-
 /// How far a control connection is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Flow {
@@ -92,8 +87,9 @@ struct Flow {
 #[derive(Debug)]
 pub struct Session {
     settings: Arc<Settings>,
-    client: SocketAddr,
-    server: Option<Connection>,
+    client: IpAddr,
+    /// Its address, once the connection to it stands.
+    server: Option<IpAddr>,
     flow: PerLeg<Flow>,
     lines: PerLeg<LineSplitter>,
     framer: ReplyFramer,
@@ -138,13 +134,11 @@ impl Session {
     pub fn new(settings: Arc<Settings>, client: SocketAddr, now: Instant) -> Self {
         let mut timers = TimerTable::default();
         timers.set(Timer::Login, now + settings.login);
-        let mut pending = PendingQueue::default();
-        pending.push(Pending::Greeting);
         let lines = PerLeg { client: LineSplitter::new(settings.line), server: LineSplitter::default() };
         let tls = Tls::new(settings.tls);
         let mut session = Self {
             settings,
-            client: canonical(client),
+            client: client.ip().to_canonical(),
             server: None,
             flow: PerLeg::default(),
             lines,
@@ -154,7 +148,7 @@ impl Session {
             long_line: None,
             held: client::Held::default(),
             login: client::Permission::default(),
-            pending,
+            pending: PendingQueue::default(),
             exchange: None,
             channels: Channels::default(),
             output: Output::default(),
@@ -174,6 +168,7 @@ impl Session {
             closed: false,
         };
         session.start_implicit_tls(Leg::Client);
+        session.connect(Destination::Listener);
         session
     }
 
@@ -246,8 +241,8 @@ impl Session {
             // A ban looks like this as well: Windows resets a connection that it closes with unread bytes.
             Event::Reset { leg: Leg::Server } if !self.has_server_spoken() => self.hung_up(),
             Event::Reset { leg } => self.close(Reason::Reset(leg)),
-            Event::ServerReady { peer, local } => {
-                self.server = Some(Connection { peer: canonical(peer), local: canonical(local) });
+            Event::ServerReady { peer, .. } => {
+                self.server = Some(peer.ip().to_canonical());
                 self.start_implicit_tls(Leg::Server);
             }
             Event::ServerFailed => {

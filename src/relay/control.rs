@@ -59,8 +59,8 @@ struct Control {
     keys: Keys,
     /// The entry of a session that is passed through. Boxed, since most are not.
     passed: Option<Box<Passed>>,
-    /// A fresh connection to the server is due.
-    reconnects: bool,
+    /// The connection to the server, while it is being made. Boxed for the same reason.
+    connecting: Option<Pin<Box<dyn Future<Output = io::Result<Connected>> + Send>>>,
     closed: Option<Reason>,
     _place: Place,
 }
@@ -163,24 +163,19 @@ impl Control {
             channels: Channels::default(),
             keys: Keys::default(),
             passed: None,
-            reconnects: false,
+            connecting: None,
             closed: None,
         }))
     }
 
     async fn run(mut self: Box<Self>) {
         let shared = Arc::clone(&self.shared);
-        // Boxed, and let go once it is done: a session is idle for hours and connects for milliseconds.
-        let mut connecting = Some(Box::pin(shared.upstream.connect()));
         let mut sleep = pin!(tokio::time::sleep_until(Instant::now().into()));
         let mut draining = false;
         let why = loop {
             self.carry_out();
             if let Some(why) = self.closed {
                 break why;
-            }
-            if std::mem::take(&mut self.reconnects) {
-                connecting = Some(Box::pin(shared.upstream.connect()));
             }
             let deadline = self.session.poll_timeout();
             if let Some(at) = deadline
@@ -199,7 +194,7 @@ impl Control {
                 ready = ready_if_there(self.server.as_mut(), read_server) => Woken::Leg(Leg::Server, ready, read_server),
                 event = self.channels.event() => Woken::Channel(event),
                 () = finished(&mut self.login_wait) => Woken::Login,
-                connected = finished(&mut connecting) => Woken::Connected(connected),
+                connected = finished(&mut self.connecting) => Woken::Connected(connected),
                 () = &mut sleep, if deadline.is_some() => Woken::Time,
                 () = shared.process.stop.cancelled(), if !draining => Woken::Drain,
             };
@@ -213,7 +208,7 @@ impl Control {
                 Woken::Leg(leg, Err(_), _) => self.handle(Event::Reset { leg }),
                 Woken::Channel(event) => self.channel_event(event),
                 Woken::Connected(connected) => {
-                    connecting = None;
+                    self.connecting = None;
                     self.connected(connected);
                 }
                 Woken::Login => {
@@ -228,7 +223,7 @@ impl Control {
             }
         };
         // It would keep its place among those that connect for as long as the farewell takes.
-        drop(connecting);
+        self.connecting = None;
         Box::pin(self.end(why)).await;
     }
 
@@ -325,7 +320,7 @@ impl Control {
             Action::Begin { id, protect } => self.begin(id, protect),
             Action::StartTls { leg } => self.start_tls(leg),
             Action::StopTls { leg } => self.stop_tls(leg),
-            Action::Reconnect => self.leave_server(),
+            Action::Connect { to } => self.connect(&to),
             Action::PassThrough => self.pass_through(),
             Action::CloseChannel { id } => self.channels.close(id),
             Action::AskLogin => self.ask_login(),

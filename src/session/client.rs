@@ -368,7 +368,7 @@ impl Session {
 
     /// PORT or EPRT. Nothing is sent anywhere unless the address passes.
     fn active(&mut self, asked: Setup, claimed: Claimed) {
-        match self.settings.policy.vet(claimed, self.client.ip()) {
+        match self.settings.policy.vet(claimed, self.client) {
             Ok(target) => self.set_up_active(asked, target),
             Err(refusal) => {
                 self.act(Action::Notice(Notice::Refused(refusal)));
@@ -384,10 +384,10 @@ impl Session {
     }
 
     pub(super) fn client_family(&self) -> Family {
-        Family::of(self.client.ip())
+        Family::of(self.client)
     }
 
     fn families_match(&self) -> bool {
-        self.server.is_some_and(|server| Family::of(server.peer.ip()) == self.client_family())
+        self.server.is_some_and(|server| Family::of(server) == self.client_family())
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::destination::Destination;
 use crate::addr::{Announced, Leg, PerLeg};
 use crate::ftp::command::TransferVerb;
 use crate::nat::policy::{DialTarget, Refusal};
@@ -187,9 +188,12 @@ pub enum Action {
         /// On which control connection.
         leg: Leg,
     },
-    /// Close the control connection to the server in good order and open another. Nothing of the old one is told any
-    /// more; [`Event::ServerReady`] or [`Event::ServerFailed`] follows as at the start.
-    Reconnect,
+    /// Open the control connection to the server. One that there is is closed in good order, and nothing of it is told any
+    /// more. Answered by [`Event::ServerReady`] or [`Event::ServerFailed`].
+    Connect {
+        /// What it leads to.
+        to: Destination,
+    },
     /// From now on copy bytes both ways, behind what was written, and look into none. Only ends are told.
     PassThrough,
     /// Open a channel, if it is not open yet, and listen on this end for this leg's peer. Answered by

@@ -35,7 +35,7 @@ impl Session {
         let Some(server) = self.server else { return self.answer(NO_PORT) };
         // One data connection is prepared at a time (RFC 1123 §4.1.2.6): the new one replaces the old.
         self.withdraw_offer();
-        let family = Family::of(server.peer.ip());
+        let family = Family::of(server);
         let sent = asked.towards_server(self.settings.data_mode, family, self.epsv_refused);
         let mut exchange = Exchange::new(self.channels.issue(), asked, sent);
         complete(&mut exchange);
@@ -135,7 +135,7 @@ impl Session {
                 Bytes::from_static(exchange.asked.refusal())
             });
         };
-        let target = match self.settings.policy.vet_server(claimed, server.peer.ip()) {
+        let target = match self.settings.policy.vet_server(claimed, server) {
             Ok(target) => target,
             Err(refusal) => {
                 self.close_exchange(exchange);
@@ -166,7 +166,7 @@ impl Session {
 
     fn setup_refused(&mut self, mut exchange: Exchange, code: Code, reply: Collected) {
         let not_known = matches!(code.get(), 500 | 502);
-        let is_v4 = self.server.is_some_and(|server| Family::of(server.peer.ip()) == Family::V4);
+        let is_v4 = self.server.is_some_and(|server| Family::of(server) == Family::V4);
         if exchange.sent == Setup::Epsv && not_known && is_v4 {
             // Remembered for this session only: another login may reach another virtual server.
             self.epsv_refused = true;

@@ -19,14 +19,12 @@ mod opening;
 
 use bytes::Bytes;
 
+use super::Session;
+use super::destination::Origin;
 use super::event::{Action, Reason};
-use super::pending::{Pending, PendingQueue};
-use super::server::Route;
-use super::{Flow, Session};
 use crate::addr::{Leg, PerLeg};
 use crate::ftp::command::{Command, CommandLine, Mechanism};
-use crate::ftp::line::LineSplitter;
-use crate::ftp::reply::{Code, ReplyFramer};
+use crate::ftp::reply::Code;
 
 /// What a listener's configuration says about TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -94,17 +92,6 @@ pub(super) enum Step {
     Host,
 }
 
-/// Why the present connection to the server was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Origin {
-    /// The client came.
-    Client,
-    /// The client's AUTH ended a login (RFC 2228 §3); it has had its answer.
-    Auth,
-    /// REIN, the answer to which is the greeting.
-    Rein,
-}
-
 /// What a session knows about TLS.
 #[derive(Debug)]
 pub(super) struct Tls {
@@ -144,6 +131,14 @@ impl Tls {
             farewell: None,
             host: None,
         }
+    }
+
+    /// A fresh connection to the server begins.
+    pub(super) fn begin_connection(&mut self, settings: TlsSettings, origin: Origin) {
+        self.cover.server = Cover::Clear;
+        self.unclean = false;
+        self.origin = origin;
+        self.opening = settings.server != ServerTls::Plain || self.host.is_some();
     }
 
     /// Whether all commands of the client wait.
@@ -304,32 +299,6 @@ impl Session {
             && self.exchange.is_none()
             && !self.output.is_holding()
             && !self.is_within_reply()
-    }
-
-    /// A fresh connection to the server takes the place of the one with the login.
-    fn reconnect(&mut self, origin: Origin) {
-        // Whatever still moves is the old login's.
-        self.channels.answer_all();
-        self.withdraw_offer();
-        for id in self.channels.open() {
-            self.close_channel(id);
-        }
-        self.act(Action::Reconnect);
-        self.server = None;
-        self.flow.server = Flow::default();
-        self.lines.server = LineSplitter::default();
-        self.framer = ReplyFramer::default();
-        (self.route, self.reply, self.long_line) = (Route::Pass, None, None);
-        self.pending = PendingQueue::default();
-        self.pending.push(Pending::Greeting);
-        self.user = None;
-        self.logged_in = false;
-        self.urgent = false;
-        (self.epsv_only, self.epsv_refused, self.stream_mode) = (false, false, true);
-        self.tls.cover.server = Cover::Clear;
-        self.tls.unclean = false;
-        self.tls.origin = origin;
-        self.tls.opening = self.settings.tls.server != ServerTls::Plain || self.tls.host.is_some();
     }
 
     /// Notes an AUTH that will pass through, before anything behind it is taken for text.

@@ -106,6 +106,8 @@ struct Shell {
     covered: PerLeg<bool>,
     /// The client's leg has been in TLS.
     was_covered: bool,
+    /// It has asked for its first connection to the server.
+    begun: bool,
     connected: bool,
     blind: bool,
     binding: Vec<(ChannelId, Leg)>,
@@ -129,6 +131,7 @@ impl Shell {
             switching: PerLeg::default(),
             covered: PerLeg::default(),
             was_covered: false,
+            begun: false,
             connected: false,
             blind: false,
             binding: Vec::new(),
@@ -239,8 +242,12 @@ impl Shell {
                 assert!(!terms.implicit, "plain text on a port of implicit TLS");
                 self.done[*leg].push_str("no TLS\n");
             }
-            Action::Reconnect => {
-                assert!(std::mem::take(&mut self.connected), "nothing to close");
+            Action::Connect { .. } => {
+                let is_first = !std::mem::replace(&mut self.begun, true);
+                assert!(std::mem::take(&mut self.connected) != is_first, "nothing to close");
+                if is_first {
+                    return;
+                }
                 (self.switching.server, self.covered.server) = (false, false);
                 self.done.server.push_str("reconnect\n");
             }

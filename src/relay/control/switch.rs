@@ -1,11 +1,13 @@
 //! Turning control connections over: to TLS and back, to another connection, or to the two peers themselves.
 
+use std::sync::Arc;
+
 use super::Control;
 use crate::addr::{Leg, PerLeg};
 use crate::relay::channel::Order;
 use crate::relay::encryption::Keys;
 use crate::relay::wire::Wire;
-use crate::session::{ChannelId, Event};
+use crate::session::{ChannelId, Destination, Event};
 
 impl Control {
     /// Begins a handshake, as the client's server or the server's client.
@@ -54,13 +56,16 @@ impl Control {
         }
     }
 
-    /// Closes the connection to the server in good order, aside; another is opened by the caller.
-    pub(super) fn leave_server(&mut self) {
+    /// Opens a connection to the server. One that there is is closed in good order, aside.
+    pub(super) fn connect(&mut self, to: &Destination) {
         self.keys.server = None;
         if let Some((wire, _)) = self.server.take() {
             self.shared.process.tasks.spawn(wire.finish(self.shared.config.timeouts.close));
         }
-        self.reconnects = true;
+        let shared = Arc::clone(&self.shared);
+        self.connecting = Some(match to {
+            Destination::Listener => Box::pin(async move { shared.upstream.connect().await }),
+        });
     }
 
     /// The session hands bytes on unread from now on. Its client may use the ports that are passed through.

@@ -2,12 +2,13 @@
 
 use bytes::Bytes;
 
-use super::{ClientTls, Cover, Origin, ServerTls, Terminate};
+use super::{ClientTls, Cover, ServerTls, Terminate};
 use crate::addr::Leg;
 use crate::ftp::command::{Command, CommandLine, Mechanism, Protection};
 use crate::ftp::reply::Code;
 use crate::session::Session;
 use crate::session::client::NOT_IMPLEMENTED;
+use crate::session::destination::{Destination, Origin};
 use crate::session::event::Reason;
 use crate::session::pending::Pending;
 use crate::session::server::Route;
@@ -89,7 +90,7 @@ impl Session {
         if self.has_more_from_client() {
             self.close(Reason::LeftOver(Leg::Client));
         } else if self.tls.unclean {
-            self.reconnect(Origin::Auth);
+            self.reconnect(Destination::Listener, Origin::Auth);
         }
     }
 
@@ -155,7 +156,7 @@ impl Session {
         self.tls.rein = reconnects || self.does_rein_clear();
         if reconnects {
             self.tls.host = None;
-            self.reconnect(Origin::Rein);
+            self.reconnect(Destination::Listener, Origin::Rein);
         }
         reconnects
     }

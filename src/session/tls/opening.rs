@@ -11,9 +11,10 @@
 
 use bytes::Bytes;
 
-use super::{Origin, ServerTls, Step};
+use super::{ServerTls, Step};
 use crate::addr::Leg;
 use crate::ftp::reply::Code;
+use crate::session::destination::Origin;
 use crate::session::event::{Action, Notice, Reason};
 use crate::session::pending::Pending;
 use crate::session::{Session, UNAVAILABLE};
