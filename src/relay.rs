@@ -10,6 +10,7 @@ mod channel;
 mod control;
 pub mod copy;
 pub(crate) mod descriptors;
+mod directory;
 mod encryption;
 mod journal;
 mod listener;
@@ -34,13 +35,13 @@ use tokio_util::task::TaskTracker;
 
 use self::admission::Admission;
 use self::descriptors::{Plan, TooFewDescriptors};
+use self::directory::Directory;
 use self::encryption::{Encryption, EncryptionError};
 use self::listener::{ListenError, Refusals};
 use self::logins::Logins;
 use self::passthrough::Sessions;
 use self::ports::{BindError, PortPool, PortRegistry};
 use self::splice::Pipes;
-use self::upstream::Connector;
 use crate::addr::PerLeg;
 use crate::config::{Config, DataPorts, LegConfig, Listener};
 use crate::session::Settings;
@@ -51,7 +52,7 @@ struct Shared {
     config: Listener,
     settings: Arc<Settings>,
     ports: PerLeg<PortPool>,
-    upstream: Connector,
+    directory: Directory,
     admission: Arc<Admission>,
     logins: Arc<Logins>,
     encryption: Encryption,
@@ -90,7 +91,7 @@ impl Shared {
             logins: Logins::new(&listener.name, limits.login_failures.get()),
             passed: Arc::default(),
             settings: Arc::new(settings(listener)),
-            upstream: Connector::new(listener, Arc::clone(config)),
+            directory: Directory::new(listener, Arc::clone(config)),
             config: listener.clone(),
             ports,
             process,
@@ -148,7 +149,13 @@ impl Proxy {
         let process = Process::default();
         let plan = Plan::new(&config, descriptors::limit())?;
         plan.warn();
-        let registry = PortRegistry::bind(&data_ports(&config))?;
+        let ranges = data_ports(&config);
+        let registry = if config.listeners.iter().any(|listener| listener.upstream.intercepts()) {
+            tell_what_can_be_intercepted();
+            PortRegistry::bind_for_any_address(&ranges)?
+        } else {
+            PortRegistry::bind(&ranges)?
+        };
         let config = Arc::new(config);
         let drain = config.listeners.iter().map(|listener| listener.timeouts.drain).max().unwrap_or_default();
         let mut bound = Vec::new();
@@ -156,9 +163,13 @@ impl Proxy {
         let passthrough = open.clone().drop_guard();
         for (listener, sessions) in config.listeners.iter().zip(plan.sessions()) {
             let local: Vec<IpAddr> = listener.bind.iter().map(|addr| addr.ip()).collect();
+            let intercepts = listener.upstream.intercepts();
             let pool = |leg: &LegConfig| registry.pool(&local, &leg.data_ports).admitting(leg.data_peer);
             let pending = listener.limits.pending_ports_per_address;
-            let ports = PerLeg { client: pool(&listener.client).at_most(pending), server: pool(&listener.server) };
+            let ports = PerLeg {
+                client: pool(&listener.client).at_most(pending).for_any_address(intercepts),
+                server: pool(&listener.server),
+            };
             let shared = Shared::new(listener, &config, ports, sessions, process.clone())?;
             passthrough::serve(&shared, &open)?;
             bound.push((listener::bind(&shared)?, shared));
@@ -168,7 +179,7 @@ impl Proxy {
         // Only now that everything is bound is anybody served.
         for (listeners, shared) in bound {
             for (listener, at) in listeners.into_iter().zip(&shared.config.bind) {
-                tracing::info!(listener = %shared.config.name, %at, upstream = %shared.upstream, "serving");
+                tracing::info!(listener = %shared.config.name, %at, upstream = %shared.directory, "serving");
                 tokio::spawn(listener::serve(Arc::clone(&shared), listener));
             }
         }
@@ -185,6 +196,14 @@ impl Proxy {
     /// reset when the runtime ends, so that nothing that was cut looks complete.
     pub async fn drained(&self) -> bool {
         tokio::time::timeout(self.drain, self.process.tasks.wait()).await.is_ok()
+    }
+}
+
+fn tell_what_can_be_intercepted() {
+    if socket::may_be_transparent() {
+        tracing::info!("connections that nft REDIRECT or TPROXY leads here are taken");
+    } else {
+        tracing::info!("without CAP_NET_ADMIN only connections that nft REDIRECT leads here are taken, none by TPROXY");
     }
 }
 

@@ -249,6 +249,10 @@ impl Session {
                 self.send_client(Bytes::from_static(UNAVAILABLE));
                 self.close_when_told(Reason::ServerUnavailable);
             }
+            Event::ServerRefused => {
+                self.send_client(Bytes::from_static(UNAVAILABLE));
+                self.close_when_told(Reason::ServerRefused);
+            }
             Event::TlsReady { leg } => self.tls_ready(leg),
             Event::TlsFailed { leg: Leg::Server } => self.server_unprotected(),
             Event::TlsFailed { leg: Leg::Client } => self.close(Reason::TlsFailed(Leg::Client)),

@@ -518,6 +518,36 @@ mod refused {
     }
 
     #[test]
+    fn sec_03_servers_that_clients_choose_need_a_list() {
+        assert_eq!(
+            error("upstream: 172.16.0.20:21", "upstream: original-destination"),
+            "4:15 listeners[0].upstream: without `upstream_networks` clients could reach whatever this machine can; \
+             write the servers that may be reached, like `upstream_networks: [10.0.0.0/8]`"
+        );
+        let with = |networks: &str| {
+            error(
+                "upstream: 172.16.0.20:21",
+                &format!("upstream: original-destination\n    upstream_networks: {networks}"),
+            )
+        };
+        assert_starts(&with("[]"), "5:5 listeners[0].upstream_networks: no server may be reached; ");
+        assert_starts(
+            &with("[10.1.0.0/8]"),
+            "5:25 listeners[0].upstream_networks[0]: `10.1.0.0/8` is an address within",
+        );
+        assert_starts(
+            &with("['10.0.0.0/8:0']"),
+            "5:25 listeners[0].upstream_networks[0]: `0` is neither a port nor a range",
+        );
+        assert_starts(&with("[ftp.example.com]"), "5:5 listeners[0].upstream_networks: `ftp.example.com` is a name");
+        assert_starts(
+            &error("upstream: 172.16.0.20:21", "upstream: 172.16.0.20:21\n    upstream_networks: 10.0.0.0/8"),
+            "5:24 listeners[0].upstream_networks: has no meaning where the server is always the same; remove it",
+        );
+        assert!(error("172.16.0.20:21", "original_destination").ends_with("write `original-destination`"));
+    }
+
+    #[test]
     fn a_timeout_of_zero_or_without_unit() {
         let timeouts = |value: &str| format!("    timeouts: {{ data_idle: {value} }}\n    server:");
         assert_starts(&error("    server:", &timeouts("0s")), "8:28 listeners[0].timeouts.data_idle: no time at all");

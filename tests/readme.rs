@@ -114,6 +114,17 @@ listeners:
         passthrough_ports: 50000-50020
 ";
 
+/// See [`MODES`].
+const INTERCEPTING: &str = "\
+listeners:
+  - bind: 192.0.2.1:2121
+    upstream: original-destination
+    upstream_networks: 172.16.0.0/16
+    client:
+      address_map: [{ peers: any, announce: local }]
+      data_ports: 20000-20020
+";
+
 fn readme() -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap()
 }
@@ -254,7 +265,7 @@ fn listener_with(section: &str, key: &str, value: &str) -> String {
 
 #[test]
 fn what_the_reference_calls_required_is() {
-    const FILES: [&str; 3] = [FULL, MODES, PASSTHROUGH];
+    const FILES: [&str; 4] = [FULL, MODES, PASSTHROUGH, INTERCEPTING];
     for file in FILES {
         assert!(errors(file).is_empty(), "{:#?}", errors(file));
     }

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use super::draft::Draft;
 use super::report::{KeyPath, Problems, Wrong};
 use super::tls::{ClientTls, Tls};
-use super::{DataPeer, DataPorts, Upstream};
+use super::{DataPeer, DataPorts, Selection, Upstream};
 use crate::addr::{Family, Leg};
 
 /// Reports every conflict.
@@ -140,7 +140,7 @@ fn shares(drafts: &[Draft], problems: &mut Problems<'_>) {
 /// A proxy that is its own server connects to itself until it runs out of sockets.
 fn upstreams(drafts: &[Draft], problems: &mut Problems<'_>) {
     for draft in drafts {
-        let Some(upstream) = &draft.upstream else { continue };
+        let Some(upstream) = draft.upstream.as_ref().and_then(Selection::fixed) else { continue };
         let own = all_binds(drafts).find(|(_, _, bind)| is_own(upstream, *bind));
         let Some((owner, bind_at, bind)) = own else { continue };
         let place = format!("listener `{}`, line {}", owner.name(), problems.line(bind_at));

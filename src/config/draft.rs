@@ -1,6 +1,7 @@
 //! From the file's text to a checked [`Config`]: what can be read is read, however much else is wrong.
 
 mod tls;
+mod upstream;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,8 +12,8 @@ use super::report::{KeyPath, Problems, Wrong};
 use super::tls::Tls;
 use super::value::Parsed;
 use super::{
-    Access, CommandName, Config, DataMode, DataPeer, DataPorts, LegConfig, Limits, Listener, SourcePort, Timeouts,
-    Upstream,
+    Access, CommandName, Config, DataMode, DataPeer, DataPorts, LegConfig, Limits, Listener, Selection, SourcePort,
+    Timeouts,
 };
 use super::{conflict, raw, value};
 use crate::addr::Leg;
@@ -25,7 +26,7 @@ pub(super) struct Draft {
     pub(super) at: KeyPath,
     pub(super) name: Option<String>,
     pub(super) bind: Vec<(KeyPath, SocketAddr)>,
-    pub(super) upstream: Option<Upstream>,
+    pub(super) upstream: Option<Selection>,
     pub(super) client: DraftLeg,
     pub(super) server: DraftLeg,
     source_port: SourcePort,
@@ -109,7 +110,7 @@ impl Reader<'_, '_> {
         let client = raw.client.unwrap_or_default();
         let server = raw.server.unwrap_or_default();
         let policy = raw.policy.unwrap_or_default();
-        let upstream = self.required(raw.upstream, &at.key("upstream"), value::upstream, "`upstream: 172.16.0.20`");
+        let upstream = self.upstream(raw.upstream, raw.upstream_networks, &at);
         Draft {
             name: self.optional(raw.name, &at.key("name"), value::name).or_else(|| Some(bind.first()?.1.to_string())),
             tls: self.tls(raw.tls.unwrap_or_default(), upstream.as_ref(), &at.key("tls")),

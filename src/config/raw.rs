@@ -20,6 +20,7 @@ pub(super) struct Listener {
     pub(super) name: Option<String>,
     pub(super) bind: Option<Texts>,
     pub(super) upstream: Option<String>,
+    pub(super) upstream_networks: Option<Texts>,
     pub(super) client: Option<Client>,
     pub(super) server: Option<Server>,
     pub(super) tls: Option<Tls>,

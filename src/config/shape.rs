@@ -32,6 +32,7 @@ const LISTENER: Shape = Map(&[
     ("name", &Text),
     ("bind", &Texts),
     ("upstream", &Text),
+    ("upstream_networks", &Texts),
     ("client", &CLIENT),
     ("server", &Map(&[("data_mode", &Text), ("address_map", &List(&RULE)), ("data_ports", &Text)])),
     ("tls", &Map(&[("client", &TLS_CLIENT), ("server", &TLS_SERVER)])),

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,8 +10,9 @@ use bytesize::ByteSize;
 use ipnet::{IpNet, Ipv4Net};
 
 use super::report::Wrong;
-use super::{CommandName, DataMode, DataPeer, DataPorts, SourcePort, Upstream};
+use super::{CommandName, DataMode, DataPeer, DataPorts, ORIGINAL_DESTINATION, SourcePort, Upstream};
 use crate::addr::canonical;
+use crate::nat::destinations::{Permit, Place};
 use crate::nat::map::{Announce, Peers, ResolvedName};
 use crate::nat::policy::FIRST_USER_PORT;
 
@@ -77,6 +79,58 @@ pub(super) fn upstream(text: &str) -> Parsed<Upstream> {
         return Err(Wrong::new(format!("`{ip}` is not an address of a server"), help));
     }
     Ok(Upstream::Address(SocketAddr::new(ip, port)))
+}
+
+/// What `upstream` says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Chosen {
+    Server(Upstream),
+    OriginalDestination,
+}
+
+/// A server, or how one is found.
+pub(super) fn chosen(text: &str) -> Parsed<Chosen> {
+    if text == ORIGINAL_DESTINATION {
+        return Ok(Chosen::OriginalDestination);
+    }
+    // Underscores would make a DNS name of it.
+    if is_misspelt(text, ORIGINAL_DESTINATION) {
+        return Err(Wrong::new(format!("`{text}` is not known"), format!("write `{ORIGINAL_DESTINATION}`")));
+    }
+    upstream(text).map(Chosen::Server)
+}
+
+/// Servers that may be reached: a network, an address, a name or `*.` and a name, with a port or a range of them.
+pub(super) fn permit(text: &str) -> Parsed<Permit> {
+    let (place, ports) = split_ports(text)?;
+    let bare = place.strip_prefix('[').and_then(|place| place.strip_suffix(']')).unwrap_or(place);
+    let name = |text: &str| dns_name(text).map(|name| name.trim_end_matches('.').to_ascii_lowercase());
+    let place = match bare.strip_prefix("*.") {
+        Some(parent) => Place::Below(name(parent)?),
+        None if bare.contains('/') || bare.parse::<IpAddr>().is_ok() => Place::Net(network(bare)?),
+        None => Place::Name(name(place).map_err(|wrong| {
+            let help = "write a network like `10.0.0.0/8`, an address, a name, or `*.example.com`; and another port \
+                        than 21 behind it, like `10.0.0.0/8:2121`";
+            Wrong::new(wrong.what.replace("neither an address nor", "neither a network, nor an address, nor"), help)
+        })?),
+    };
+    Ok(Permit { place, ports })
+}
+
+/// `:port` or `:first-last` at the end; a colon of IPv6 is none of it unless brackets end before.
+fn split_ports(text: &str) -> Parsed<(&str, RangeInclusive<u16>)> {
+    let split = text.rsplit_once(':').filter(|(place, _)| !place.contains(':') || place.ends_with(']'));
+    let Some((place, ports)) = split.filter(|_| !text.ends_with(']')) else {
+        return Ok((text, FTP_PORT..=FTP_PORT));
+    };
+    let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+    match (first.parse::<u16>(), last.parse::<u16>()) {
+        (Ok(first), Ok(last)) if first > 0 && first <= last => Ok((place, first..=last)),
+        _ => {
+            let help = format!("write `{place}:{FTP_PORT}`, or a range like `{place}:2100-2199`");
+            Err(Wrong::new(format!("`{ports}` is neither a port nor a range of ports"), help))
+        }
+    }
 }
 
 fn split_port(text: &str) -> Parsed<(&str, u16)> {
@@ -375,6 +429,30 @@ mod tests {
         for wrong in ["a b", "host:", "-a.example", "a..b", "[host]:21", "[::1]x", "ü.example"] {
             assert!(upstream(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn permits_are_for_port_21_unless_they_say_so() {
+        for (text, expected) in [
+            ("10.0.0.0/8", "10.0.0.0/8 port 21"),
+            ("10.0.0.0/8:2121", "10.0.0.0/8 port 2121"),
+            ("172.16.0.20", "172.16.0.20/32 port 21"),
+            ("172.16.0.20:2100-2199", "172.16.0.20/32 ports 2100-2199"),
+            ("2001:db8::/32", "2001:db8::/32 port 21"),
+            ("[2001:db8::/32]:990", "2001:db8::/32 port 990"),
+            ("[2001:db8::1]", "2001:db8::1/128 port 21"),
+            ("::ffff:10.0.0.0/104", "10.0.0.0/8 port 21"),
+            ("FTP.example.com.", "ftp.example.com port 21"),
+            ("*.example.com:990", "*.example.com port 990"),
+        ] {
+            assert_eq!(permit(text).unwrap().to_string(), expected, "{text}");
+        }
+        for wrong in
+            ["", "*", "*.", "10.0.0.0/33", "10.0.0.1/8", "10.0.0.0/8:", "10.0.0.0/8:65536", "a.example:9-1", "a b"]
+        {
+            assert!(permit(wrong).is_err(), "{wrong}");
+        }
+        assert!(help(permit("*")).contains("`*.example.com`"));
     }
 
     #[test]

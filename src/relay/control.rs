@@ -16,7 +16,7 @@ use super::encryption::Keys;
 use super::journal::Journal;
 use super::logins::{Answer, Attempts};
 use super::passthrough::Passed;
-use super::upstream::Connected;
+use super::upstream::{ConnectError, Connected, Connector};
 use super::wire::{Batching, Received, Wire};
 use super::{Shared, finished, socket};
 use crate::addr::{Leg, PerLeg, canonical};
@@ -45,6 +45,8 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: SocketAd
     }
 }
 
+type Connecting = Pin<Box<dyn Future<Output = Result<Connected, ConnectError>> + Send>>;
+
 struct Control {
     shared: Arc<Shared>,
     session: Session,
@@ -60,7 +62,9 @@ struct Control {
     /// The entry of a session that is passed through. Boxed, since most are not.
     passed: Option<Box<Passed>>,
     /// The connection to the server, while it is being made. Boxed for the same reason.
-    connecting: Option<Pin<Box<dyn Future<Output = io::Result<Connected>> + Send>>>,
+    connecting: Option<Connecting>,
+    /// The server that the session is with, or is being connected to.
+    upstream: Option<Arc<Connector>>,
     closed: Option<Reason>,
     _place: Place,
 }
@@ -131,7 +135,7 @@ impl Channels {
 enum Woken {
     /// A leg can be read or written; the flag says whether it may be read.
     Leg(Leg, io::Result<()>, bool),
-    Connected(io::Result<Connected>),
+    Connected(Result<Connected, ConnectError>),
     Channel(Option<ChannelEvent>),
     Login,
     Time,
@@ -164,6 +168,7 @@ impl Control {
             keys: Keys::default(),
             passed: None,
             connecting: None,
+            upstream: None,
             closed: None,
         }))
     }
@@ -245,19 +250,20 @@ impl Control {
         }
     }
 
-    fn connected(&mut self, connected: io::Result<Connected>) {
+    fn connected(&mut self, connected: Result<Connected, ConnectError>) {
         match connected {
             Ok(Connected { io, at }) => {
                 self.server = Some((Wire::new(io, Batching::OneByOne), at));
                 self.handle(Event::ServerReady { peer: at.peer, local: at.local });
             }
             Err(error) => {
-                self.journal.upstream_failed(&self.shared.upstream, &error);
-                // It was accepted, and reset before we came to look at it.
-                if matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected) {
-                    self.shared.upstream.hung_up();
+                if let Some(upstream) = &self.upstream {
+                    self.journal.upstream_failed(upstream, &error);
                 }
-                self.handle(Event::ServerFailed);
+                self.handle(match error {
+                    ConnectError::NotPermitted | ConnectError::Loop => Event::ServerRefused,
+                    ConnectError::Failed(_) => Event::ServerFailed,
+                });
             }
         }
     }
@@ -360,12 +366,7 @@ impl Control {
         let client_left = matches!(why, Reason::ClientClosed | Reason::Reset(Leg::Client));
         // After a login nothing is left to guess; a server that is out of step may owe an answer all the same.
         self.attempts.end(client_left && !self.session.is_logged_in());
-        if self.session.is_greeted() {
-            self.shared.upstream.greeted();
-        } else if matches!(why, Reason::ServerClosedBeforeGreeting | Reason::ServerClosed | Reason::Reset(Leg::Server))
-        {
-            self.shared.upstream.hung_up();
-        }
+        self.judge_server(why);
         if why.is_abrupt() {
             // Zero linger: both peers see a reset.
             return;
@@ -378,6 +379,19 @@ impl Control {
             }
         };
         tokio::join!(client.finish(limit), server);
+    }
+}
+
+impl Control {
+    /// What the end of the session says about its server.
+    fn judge_server(&self, why: Reason) {
+        let Some(upstream) = &self.upstream else { return };
+        if self.session.is_greeted() {
+            upstream.greeted();
+        } else if matches!(why, Reason::ServerClosedBeforeGreeting | Reason::ServerClosed | Reason::Reset(Leg::Server))
+        {
+            upstream.hung_up();
+        }
     }
 }
 

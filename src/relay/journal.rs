@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::addr::Leg;
 use crate::session::{ChannelReport, Notice, Reason, TransferRecord};
 
-use super::upstream::Connector;
+use super::upstream::{ConnectError, Connector};
 
 static SESSIONS: AtomicU64 = AtomicU64::new(1);
 
@@ -69,7 +69,7 @@ impl Journal {
         }
     }
 
-    pub(super) fn upstream_failed(&self, upstream: &Connector, error: &io::Error) {
+    pub(super) fn upstream_failed(&self, upstream: &Connector, error: &ConnectError) {
         let (listener, session, client) = (&self.listener, self.session, self.client);
         tracing::warn!(%listener, session, %client, %upstream, %error, "cannot reach the FTP server");
     }

@@ -29,7 +29,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use self::bind::Taker;
+use self::bind::{Bound, Taker};
 use self::lease::Outcome;
 pub use self::lease::{Lease, LeaseLost};
 use self::pool::View;
@@ -85,7 +85,18 @@ impl PortRegistry {
     /// # Errors
     /// None of the ports of one entry could be bound.
     pub fn bind(wanted: &[(IpAddr, RangeInclusive<u16>)]) -> Result<Self, BindError> {
-        let ports = bind::bind(wanted)?;
+        Ok(Self::serve(bind::bind(wanted)?))
+    }
+
+    /// The same, where connections to addresses of other machines are led here (TPROXY).
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind). Whether the process may take such connections makes no difference.
+    pub fn bind_for_any_address(wanted: &[(IpAddr, RangeInclusive<u16>)]) -> Result<Self, BindError> {
+        Ok(Self::serve(bind::bind(wanted)?.taking_any_address()))
+    }
+
+    fn serve(ports: Bound) -> Self {
         let mut bound = vec![true; ports.slots.len()];
         ports.failed.iter().for_each(|(slot, _)| bound[*slot] = false);
         let stop = CancellationToken::new();
@@ -93,7 +104,7 @@ impl PortRegistry {
         let slots = Arc::clone(&ports.slots);
         let shared = Arc::new(Shared { slots, state: Mutex::new(state), _stop: stop.clone().drop_guard() });
         ports.serve(&shared, &stop);
-        Ok(Self { shared })
+        Self { shared }
     }
 
     /// The ports of one leg of one listener: its addresses, which were among those to bind, and its range.

@@ -103,6 +103,11 @@ impl Wire {
         }
     }
 
+    /// The socket.
+    pub(super) fn stream(&self) -> &std::net::TcpStream {
+        self.io.get_ref()
+    }
+
     /// Begins a handshake behind what is queued. `may_leave`: [`leave_tls`](Self::leave_tls) may follow.
     pub(super) fn start_tls(&mut self, connection: impl Into<rustls::Connection>, may_leave: bool) {
         self.security = Security::Starting(Box::new(Tls::new(connection, may_leave)));

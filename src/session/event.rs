@@ -48,6 +48,8 @@ pub enum Event<'a> {
     },
     /// The server could not be reached.
     ServerFailed,
+    /// The server that the client has chosen may not be reached, or is this proxy itself.
+    ServerRefused,
     /// The handshake that [`Action::StartTls`] asked for is done.
     TlsReady {
         /// On which control connection.
@@ -294,6 +296,8 @@ pub enum Reason {
     ServerClosedBeforeGreeting,
     /// The server could not be reached.
     ServerUnavailable,
+    /// The server that the client has chosen may not be reached.
+    ServerRefused,
     /// A control connection was reset.
     Reset(Leg),
     /// `timeouts.login`.
@@ -327,6 +331,7 @@ impl Reason {
             | Self::ServerClosed
             | Self::ServerClosedBeforeGreeting
             | Self::ServerUnavailable
+            | Self::ServerRefused
             | Self::LoginTimeout
             | Self::IdleTimeout
             | Self::LineTimeout
@@ -345,6 +350,7 @@ impl fmt::Display for Reason {
             Self::ServerClosed => f.write_str("closed by the server"),
             Self::ServerClosedBeforeGreeting => f.write_str("closed by the server before its greeting"),
             Self::ServerUnavailable => f.write_str("the server could not be reached"),
+            Self::ServerRefused => f.write_str("the server may not be reached"),
             Self::Reset(leg) => write!(f, "reset by the {leg}"),
             Self::LoginTimeout => f.write_str("no login in time"),
             Self::IdleTimeout => f.write_str("idle for too long"),

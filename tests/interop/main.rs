@@ -6,6 +6,7 @@
 
 mod certificate;
 mod clients;
+mod intercept;
 mod interrupted;
 mod large;
 mod matrix;

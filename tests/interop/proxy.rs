@@ -70,6 +70,47 @@ listeners:
     start(net, Host::Server, &config, 2121)
 }
 
+/// On the router between clients and servers, which leads their connections to it.
+pub fn on_the_way(net: &Net, networks: &str, user: Privileges) -> Daemon {
+    on_the_way_at(net, r#"["0.0.0.0:2121", "[::]:2121"]"#, networks, user)
+}
+
+/// The same at these addresses.
+pub fn on_the_way_at(net: &Net, bind: &str, networks: &str, user: Privileges) -> Daemon {
+    let config = format!(
+        r#"
+listeners:
+  - name: interop
+    bind: {bind}
+    upstream: original-destination
+    upstream_networks: {networks}
+    client:
+      address_map: [{{ peers: any, announce: local }}]
+      data_ports: 20000-20020
+"#
+    );
+    let path = net.scratch().join("proxy.yaml");
+    fs::write(&path, config).unwrap();
+    let binary = env!("CARGO_BIN_EXE_ftp-alg");
+    let mut command = match user {
+        Privileges::All => net.command(Host::Proxy, binary),
+        Privileges::None => {
+            let mut command = net.command(Host::Proxy, "setpriv");
+            command.args(["--bounding-set=-all", "--inh-caps=-all", binary]);
+            command
+        }
+    };
+    Daemon::start(command.args(["run", "--config"]).arg(&path), net.scratch().join("proxy.log"), 2121)
+}
+
+/// What the proxy may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Privileges {
+    All,
+    /// Root, but without any capability.
+    None,
+}
+
 /// What the proxy is told about TLS, each the body of a flow map.
 #[derive(Debug, Clone, Copy)]
 pub struct Tls<'a> {

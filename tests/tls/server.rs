@@ -31,7 +31,7 @@ fn end(config: &ServerConfig) -> ServerConnection {
 }
 
 fn leg(version: TlsVersion) -> ServerLegTls {
-    client("ftp.example", version).session()
+    client("ftp.example", version).session(None).unwrap()
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn sec_18_sessions_do_not_share_what_they_resume() {
     for version in BOTH {
         let server = any_server();
         let client = client("ftp.example", version);
-        let (a, b) = (client.session(), client.session());
+        let (a, b) = (client.session(None).unwrap(), client.session(None).unwrap());
         assert!(join(&mut a.control(), &mut end(&server)).full());
         assert!(join(&mut b.control(), &mut end(&server)).full(), "B's control connection resumes A's session");
         assert!(join(&mut a.data().unwrap(), &mut end(&server)).resumed());
@@ -113,7 +113,7 @@ fn sec_18_sessions_do_not_share_what_they_resume() {
 
 fn believes(verify: &Verify, name: &str, server: &ServerConfig) -> bool {
     let [old, new] = BOTH.map(|version| {
-        let leg = client_that(verify.clone(), name, version).session();
+        let leg = client_that(verify.clone(), name, version).session(None).unwrap();
         let ends = join(&mut leg.control(), &mut end(server));
         assert!(ends.full() || ends.client.is_err(), "{ends:?}");
         ends.full()

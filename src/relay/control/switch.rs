@@ -6,6 +6,8 @@ use super::Control;
 use crate::addr::{Leg, PerLeg};
 use crate::relay::channel::Order;
 use crate::relay::encryption::Keys;
+use crate::relay::socket;
+use crate::relay::upstream::{ConnectError, own_addresses};
 use crate::relay::wire::Wire;
 use crate::session::{ChannelId, Destination, Event};
 
@@ -31,7 +33,8 @@ impl Control {
     }
 
     fn start_tls_with_server(&mut self) -> Option<()> {
-        let keys = self.shared.encryption.server.as_ref()?.session();
+        let name = self.upstream.as_ref()?.server_name();
+        let keys = self.shared.encryption.server.as_ref()?.session(name)?;
         let keys = self.keys.server.insert(keys.into());
         self.server.as_mut()?.0.start_tls(keys.control(), false);
         Some(())
@@ -62,9 +65,19 @@ impl Control {
         if let Some((wire, _)) = self.server.take() {
             self.shared.process.tasks.spawn(wire.finish(self.shared.config.timeouts.close));
         }
-        let shared = Arc::clone(&self.shared);
-        self.connecting = Some(match to {
-            Destination::Listener => Box::pin(async move { shared.upstream.connect().await }),
+        let dialled = if self.shared.config.upstream.intercepts() {
+            socket::original_destination(self.client.stream(), self.client_at.local)
+        } else {
+            self.client_at.local
+        };
+        let upstream = self.shared.directory.find(to, dialled);
+        self.upstream = Some(Arc::clone(&upstream));
+        let is_ours = self.shared.config.upstream.intercepts() && own_addresses().contains(&self.client_at.peer.ip());
+        self.connecting = Some(if is_ours {
+            // Our own connection to a server, led back to us by a rule that should leave it alone.
+            Box::pin(async { Err(ConnectError::Loop) })
+        } else {
+            Box::pin(async move { upstream.connect().await })
         });
     }
 
