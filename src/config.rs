@@ -199,6 +199,8 @@ pub enum Selection {
     Fixed(Upstream),
     /// The one that the client has dialled: its connection was led here on the way (nft REDIRECT or TPROXY).
     OriginalDestination(Arc<Destinations>),
+    /// The one that the client names (`USER user@host`).
+    FromUser(Arc<Destinations>),
 }
 
 impl Selection {
@@ -207,7 +209,7 @@ impl Selection {
     pub const fn fixed(&self) -> Option<&Upstream> {
         match self {
             Self::Fixed(upstream) => Some(upstream),
-            Self::OriginalDestination(_) => None,
+            Self::OriginalDestination(_) | Self::FromUser(_) => None,
         }
     }
 
@@ -223,12 +225,16 @@ impl fmt::Display for Selection {
         match self {
             Self::Fixed(upstream) => upstream.fmt(f),
             Self::OriginalDestination(_) => f.write_str(ORIGINAL_DESTINATION),
+            Self::FromUser(_) => f.write_str(FROM_USER),
         }
     }
 }
 
 /// How [`Selection::OriginalDestination`] is written.
 const ORIGINAL_DESTINATION: &str = "original-destination";
+
+/// How [`Selection::FromUser`] is written.
+const FROM_USER: &str = "from-user";
 
 /// Where an FTP server is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -43,7 +43,7 @@ use self::passthrough::Sessions;
 use self::ports::{BindError, PortPool, PortRegistry};
 use self::splice::Pipes;
 use crate::addr::PerLeg;
-use crate::config::{Config, DataPorts, LegConfig, Listener};
+use crate::config::{Config, DataPorts, LegConfig, Listener, Selection};
 use crate::session::Settings;
 
 /// What the sessions of a listener share.
@@ -210,6 +210,7 @@ fn tell_what_can_be_intercepted() {
 fn settings(listener: &Listener) -> Settings {
     Settings {
         data_mode: listener.data_mode,
+        from_user: matches!(listener.upstream, Selection::FromUser(_)),
         policy: listener.policy,
         denied: listener.access.denied.clone(),
         line: listener.limits.line,

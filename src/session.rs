@@ -21,6 +21,7 @@ pub mod event;
 mod exchange;
 mod output;
 mod pending;
+mod reception;
 mod server;
 mod setup;
 mod timer;
@@ -34,7 +35,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-pub use self::destination::Destination;
+pub use self::destination::{Destination, Server};
 pub use self::event::{Action, ChannelId, ChannelReport, End, Event, Lack, Notice, Reason, TransferRecord};
 use self::exchange::Exchange;
 use self::output::Output;
@@ -56,6 +57,8 @@ use crate::nat::policy::Policy;
 pub struct Settings {
     /// How data connections to the server are made.
     pub data_mode: DataMode,
+    /// Whether clients name the server themselves (`USER user@host`).
+    pub from_user: bool,
     /// What may be dialled.
     pub policy: Policy,
     /// `policy.deny`: commands that never reach the server.
@@ -90,6 +93,10 @@ pub struct Session {
     client: IpAddr,
     /// Its address, once the connection to it stands.
     server: Option<IpAddr>,
+    /// What it is, unless the client is yet to name it.
+    destination: Option<Destination>,
+    /// USER for the server that the client has named, until there is a connection. Boxed, as it is soon over.
+    introduction: Option<Box<Bytes>>,
     flow: PerLeg<Flow>,
     lines: PerLeg<LineSplitter>,
     framer: ReplyFramer,
@@ -140,6 +147,8 @@ impl Session {
             settings,
             client: client.ip().to_canonical(),
             server: None,
+            destination: None,
+            introduction: None,
             flow: PerLeg::default(),
             lines,
             framer: ReplyFramer::default(),
@@ -168,7 +177,11 @@ impl Session {
             closed: false,
         };
         session.start_implicit_tls(Leg::Client);
-        session.connect(Destination::Listener);
+        if session.settings.from_user {
+            session.receive_client();
+        } else {
+            session.connect(Destination::Listener);
+        }
         session
     }
 
@@ -249,10 +262,7 @@ impl Session {
                 self.send_client(Bytes::from_static(UNAVAILABLE));
                 self.close_when_told(Reason::ServerUnavailable);
             }
-            Event::ServerRefused => {
-                self.send_client(Bytes::from_static(UNAVAILABLE));
-                self.close_when_told(Reason::ServerRefused);
-            }
+            Event::ServerRefused => self.server_refused(),
             Event::TlsReady { leg } => self.tls_ready(leg),
             Event::TlsFailed { leg: Leg::Server } => self.server_unprotected(),
             Event::TlsFailed { leg: Leg::Client } => self.close(Reason::TlsFailed(Leg::Client)),

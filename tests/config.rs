@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ftp_alg::config::{Config, DataMode, DataPeer, DataPorts, Limits, LoadError, Timeouts};
+use ftp_alg::config::{Config, DataMode, DataPeer, DataPorts, Limits, LoadError, Selection, Timeouts};
 use proptest::prelude::*;
 
 /// A valid file of one listener, one key a line, for tests to change.
@@ -545,6 +545,13 @@ mod refused {
             "5:24 listeners[0].upstream_networks: has no meaning where the server is always the same; remove it",
         );
         assert!(error("172.16.0.20:21", "original_destination").ends_with("write `original-destination`"));
+        assert!(error("172.16.0.20:21", "from_user").ends_with("write `from-user`"));
+        assert_starts(&error("172.16.0.20:21", "from-user"), "4:15 listeners[0].upstream: without `upstream_networks`");
+        let named =
+            VALID.replace("172.16.0.20:21", "from-user\n    upstream_networks: [10.0.0.0/8, '*.example.com:990']");
+        let config = Config::parse(&named, "f").unwrap();
+        let Selection::FromUser(permitted) = &config.listeners[0].upstream else { panic!("{config:?}") };
+        assert!(permitted.has_name("a.example.com", 990) && permitted.has_address("10.0.0.1:21".parse().unwrap()));
     }
 
     #[test]

@@ -242,6 +242,15 @@ fn tls_with_the_server_on_both_sides_of_a_passthrough() {
 }
 
 #[test]
+fn nothing_passes_through_before_the_user_has_named_the_server() {
+    let text = with("{ client: { mode: passthrough } }")
+        .replace("upstream: ftp.example.internal.", "upstream: from-user\n    upstream_networks: 10.0.0.0/8");
+    let errors = errors(&text);
+    assert_eq!(errors.len(), 1, "{errors:#?}");
+    assert!(errors[0].contains("tls.client.mode: AUTH comes before USER"), "{errors:#?}");
+}
+
+#[test]
 fn a_name_that_no_certificate_has() {
     assert_starts(
         &error("{ server: { mode: explicit, name: 'a b' } }"),

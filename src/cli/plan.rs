@@ -74,6 +74,9 @@ impl Plan<'_> {
             Selection::OriginalDestination(permitted) => {
                 format!("the one that the client has dialled, within {}", join(permitted.permits()))
             }
+            Selection::FromUser(permitted) => {
+                format!("the one that the client names (USER user@host), within {}", join(permitted.permits()))
+            }
         }
     }
 
@@ -211,7 +214,7 @@ impl Plan<'_> {
         match &self.listener.upstream {
             Selection::Fixed(Upstream::Address(addr)) => addr.port().to_string(),
             Selection::Fixed(Upstream::Name { port, .. }) => port.to_string(),
-            Selection::OriginalDestination(permitted) => {
+            Selection::OriginalDestination(permitted) | Selection::FromUser(permitted) => {
                 let mut ports: Vec<String> = permitted.permits().iter().map(|permit| span(&permit.ports)).collect();
                 ports.sort_unstable();
                 ports.dedup();

@@ -10,8 +10,9 @@ use bytesize::ByteSize;
 use ipnet::{IpNet, Ipv4Net};
 
 use super::report::Wrong;
-use super::{CommandName, DataMode, DataPeer, DataPorts, ORIGINAL_DESTINATION, SourcePort, Upstream};
+use super::{CommandName, DataMode, DataPeer, DataPorts, FROM_USER, ORIGINAL_DESTINATION, SourcePort, Upstream};
 use crate::addr::canonical;
+use crate::ftp::host::is_dns_name;
 use crate::nat::destinations::{Permit, Place};
 use crate::nat::map::{Announce, Peers, ResolvedName};
 use crate::nat::policy::FIRST_USER_PORT;
@@ -86,16 +87,19 @@ pub(super) fn upstream(text: &str) -> Parsed<Upstream> {
 pub(super) enum Chosen {
     Server(Upstream),
     OriginalDestination,
+    FromUser,
 }
 
 /// A server, or how one is found.
 pub(super) fn chosen(text: &str) -> Parsed<Chosen> {
-    if text == ORIGINAL_DESTINATION {
-        return Ok(Chosen::OriginalDestination);
+    match text {
+        ORIGINAL_DESTINATION => return Ok(Chosen::OriginalDestination),
+        FROM_USER => return Ok(Chosen::FromUser),
+        _ => {}
     }
-    // Underscores would make a DNS name of it.
-    if is_misspelt(text, ORIGINAL_DESTINATION) {
-        return Err(Wrong::new(format!("`{text}` is not known"), format!("write `{ORIGINAL_DESTINATION}`")));
+    // It would pass for a DNS name.
+    if let Some(word) = [ORIGINAL_DESTINATION, FROM_USER].into_iter().find(|word| is_misspelt(text, word)) {
+        return Err(Wrong::new(format!("`{text}` is not known"), format!("write `{word}`")));
     }
     upstream(text).map(Chosen::Server)
 }
@@ -153,18 +157,8 @@ fn split_port(text: &str) -> Parsed<(&str, u16)> {
     Ok((host, port.parse().unwrap_or(FTP_PORT)))
 }
 
-/// RFC 1123 §2.1: letters, digits, hyphens; the last label is not all digits, or it would be an address.
-/// Underscores are not allowed in host names, but exist in the DNS of Docker and of Windows domains.
 fn dns_name(text: &str) -> Parsed<String> {
-    let labels: Vec<&str> = text.strip_suffix('.').unwrap_or(text).split('.').collect();
-    let is_label = |label: &&str| {
-        (1..=63).contains(&label.len())
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-    };
-    let is_numeric = labels.last().is_none_or(|last| last.bytes().all(|b| b.is_ascii_digit()));
-    if text.len() > 253 || is_numeric || !labels.iter().all(is_label) {
+    if !is_dns_name(text) {
         let what = format!("`{text}` is neither an address nor a DNS name");
         return Err(Wrong::new(what, "write one like `172.16.0.20`, `[2001:db8::20]` or `ftp.example.com`"));
     }

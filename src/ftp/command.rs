@@ -87,6 +87,8 @@ pub enum Command<'a> {
     Host,
     /// HELP.
     Help,
+    /// NOOP.
+    Noop,
     /// Everything else, an empty line too.
     Other,
 }
@@ -341,6 +343,7 @@ fn command<'a>(verb: &[u8], argument: &'a [u8]) -> Result<Command<'a>, CommandEr
         b"SSCN" => Command::Sscn,
         b"HOST" => Command::Host,
         b"HELP" => Command::Help,
+        b"NOOP" => Command::Noop,
         _ => Command::Other,
     })
 }

@@ -16,6 +16,9 @@ use crate::addr::{Announced, Claimed};
 pub struct Code(u16);
 
 impl Code {
+    /// 220: ready for a new user.
+    pub const READY: Self = Self(220);
+
     /// The number.
     #[must_use]
     pub const fn get(self) -> u16 {

@@ -362,7 +362,9 @@ impl Control {
         while let Some(action) = self.session.next_action() {
             self.act(action);
         }
-        self.journal.close(self.session.user(), why);
+        let chosen = self.shared.config.upstream.fixed().is_none();
+        let server = self.server.as_ref().filter(|_| chosen).map(|(_, at)| at.peer);
+        self.journal.close(self.session.user(), server, why);
         let client_left = matches!(why, Reason::ClientClosed | Reason::Reset(Leg::Client));
         // After a login nothing is left to guess; a server that is out of step may owe an answer all the same.
         self.attempts.end(client_left && !self.session.is_logged_in());

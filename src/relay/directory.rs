@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::upstream::Connector;
 use crate::addr::canonical;
 use crate::config::{Config, Listener, Selection, Upstream};
+use crate::ftp::host::HostName;
 use crate::nat::destinations::Destinations;
-use crate::session::Destination;
+use crate::session::{Destination, Server};
 
 /// Servers without a session that are remembered, so that they are paced and a ban of theirs is noticed, at a few hundred
 /// bytes each.
@@ -41,7 +42,9 @@ impl Directory {
                 let connector = Connector::new(listener, upstream.clone(), None, Arc::clone(&config));
                 Way::Fixed(Arc::new(connector))
             }
-            Selection::OriginalDestination(permitted) => Way::Chosen(Arc::clone(permitted), Mutex::default()),
+            Selection::OriginalDestination(permitted) | Selection::FromUser(permitted) => {
+                Way::Chosen(Arc::clone(permitted), Mutex::default())
+            }
         };
         Self { listener: listener.clone(), config, way }
     }
@@ -53,6 +56,11 @@ impl Directory {
             (Way::Chosen(permitted, known), Destination::Listener) => {
                 self.chosen(permitted, known, Upstream::Address(canonical(dialled)))
             }
+            (Way::Chosen(permitted, known), Destination::Named(server)) => {
+                self.chosen(permitted, known, upstream_of(server))
+            }
+            // Of a listener with one server no session asks for another.
+            (Way::Fixed(connector), Destination::Named(_)) => Arc::clone(connector),
         }
     }
 
@@ -71,6 +79,13 @@ impl Directory {
             Arc::new(Connector::new(&self.listener, upstream.clone(), Some(permitted), config))
         };
         Arc::clone(known.entry(upstream.clone()).or_insert_with(new))
+    }
+}
+
+fn upstream_of(server: &Server) -> Upstream {
+    match &server.host {
+        HostName::Address(ip) => Upstream::Address(SocketAddr::new(*ip, server.port)),
+        HostName::Name(name) => Upstream::Name { host: name.to_string(), port: server.port },
     }
 }
 

@@ -82,12 +82,14 @@ impl Journal {
         }
     }
 
-    pub(super) fn close(&self, user: Option<&[u8]>, why: Reason) {
+    /// `server`: where it was, if sessions of the listener are with different ones.
+    pub(super) fn close(&self, user: Option<&[u8]>, server: Option<SocketAddr>, why: Reason) {
         tracing::info!(
             listener = %self.listener,
             session = self.session,
             client = %self.client,
             user = escaped(user.unwrap_or_default()),
+            server = server.map(tracing::field::display),
             transfers = self.transfers,
             seconds = self.began.elapsed().as_secs_f64(),
             outcome = %why,

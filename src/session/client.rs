@@ -237,7 +237,7 @@ impl Session {
     }
 
     fn must_hold(&self) -> bool {
-        self.server.is_none()
+        (self.server.is_none() && !self.is_at_reception())
             || self.exchange.is_some()
             || self.pending.is_full()
             || self.channels.is_any_upload_unflushed()
@@ -248,7 +248,7 @@ impl Session {
         // What is left of an unfinished line is no command: nobody ended it.
         self.lines.client.take_rest();
         // A scanner is not worth a connection to the server. Commands are: `printf … | nc` sends them and FIN at once.
-        if self.server.is_none() && self.held.is_empty() {
+        if self.server.is_none() && self.held.is_empty() && self.introduction.is_none() {
             return self.close(Reason::ClientClosed);
         }
         self.timers.start(Timer::Close, now + self.settings.close);
@@ -264,6 +264,7 @@ impl Session {
             Ok(_) if self.settings.denied.iter().any(|name| name.matches(&line)) => {
                 self.answer("502 Command not implemented.\r\n");
             }
+            Ok(command) if self.is_at_reception() => self.command_at_reception(&line, command),
             Ok(command) if self.is_settled_by_tls(&line, &command) => {}
             Ok(command) => self.command(&line, command, now),
             Err(error) => self.malformed(error),
@@ -305,6 +306,7 @@ impl Session {
             Command::Feat => self.forward(line, Pending::Feat),
             Command::Rein => self.forward(line, Pending::Rein),
             Command::Mode(letter) => self.forward(line, Pending::Mode(letter)),
+            Command::User(argument) if self.settings.from_user => self.user_at_host(argument),
             Command::User(name) => {
                 self.user = Some(Bytes::copy_from_slice(name));
                 self.log_in(line, LoginVerb::User);
@@ -318,6 +320,7 @@ impl Session {
             | Command::Sscn
             | Command::Host
             | Command::Help
+            | Command::Noop
             | Command::Other => self.forward(line, Pending::Plain),
         }
     }

@@ -1,17 +1,31 @@
 //! Where the connection to the server leads, and leaving one server for another.
 
+use std::sync::Arc;
+
 use super::event::Action;
 use super::pending::{Pending, PendingQueue};
 use super::server::Route;
 use super::{Flow, Session};
+use crate::ftp::host::HostName;
 use crate::ftp::line::LineSplitter;
 use crate::ftp::reply::ReplyFramer;
 
 /// What a connection to the server leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
-    /// The server that the listener's configuration names (`upstream`).
+    /// The server that the listener's configuration names, or the way in which the client came to us (`upstream`).
     Listener,
+    /// The one that the client has named itself.
+    Named(Arc<Server>),
+}
+
+/// A server that a client has named.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Where it is.
+    pub host: HostName,
+    /// Its control port.
+    pub port: u16,
 }
 
 /// Why the present connection to the server was made.
@@ -23,13 +37,22 @@ pub(super) enum Origin {
     Auth,
     /// REIN, the answer to which is the greeting.
     Rein,
+    /// USER has named another server, whose answer to USER is awaited.
+    User,
 }
 
 impl Session {
     /// Opens the session's first connection to the server.
     pub(super) fn connect(&mut self, to: Destination) {
         self.pending.push(Pending::Greeting);
+        self.destination = Some(to.clone());
         self.act(Action::Connect { to });
+    }
+
+    /// Another connection to the same server.
+    pub(super) fn reconnect_to_same(&mut self, origin: Origin) {
+        let to = self.destination.clone().unwrap_or(Destination::Listener);
+        self.reconnect(to, origin);
     }
 
     /// A fresh connection to the server takes the place of the one there is, and of whatever goes on there.

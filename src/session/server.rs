@@ -267,10 +267,15 @@ impl Session {
         }
         self.release();
         self.flush_own();
-        if self.unknown >= MAX_UNKNOWN {
-            return self.give_up(Reason::NotFtp, "421 Too many unknown commands, closing control connection.\r\n");
-        }
+        self.close_if_not_ftp();
         self.advance(now);
+    }
+
+    /// Ends the session with a client that gets everything wrong.
+    pub(super) fn close_if_not_ftp(&mut self) {
+        if self.unknown >= MAX_UNKNOWN && !self.closed {
+            self.give_up(Reason::NotFtp, "421 Too many unknown commands, closing control connection.\r\n");
+        }
     }
 
     /// A command has got its final reply.

@@ -138,7 +138,18 @@ impl Tls {
         self.cover.server = Cover::Clear;
         self.unclean = false;
         self.origin = origin;
-        self.opening = settings.server != ServerTls::Plain || self.host.is_some();
+        self.opening = settings.server != ServerTls::Plain || self.host.is_some() || origin == Origin::User;
+    }
+
+    /// The server has been told something that counts before AUTH only.
+    pub(super) fn server_remembers(&mut self) {
+        self.unclean = true;
+    }
+
+    /// There is no connection to the server.
+    pub(super) fn abandon_connection(&mut self) {
+        self.opening = false;
+        self.origin = Origin::Client;
     }
 
     /// Whether all commands of the client wait.
@@ -168,7 +179,7 @@ impl Tls {
 
     /// Whether the greeting that comes next is none of the client's business.
     pub(super) fn is_greeting_ours(&self) -> bool {
-        self.origin == Origin::Auth
+        matches!(self.origin, Origin::Auth | Origin::User)
     }
 }
 
@@ -276,7 +287,7 @@ impl Session {
 
     /// Whether the next command turns a connection over and its time has not come.
     pub(super) fn is_at_a_turn(&self) -> bool {
-        self.settings.tls != TlsSettings::default()
+        (self.settings.tls != TlsSettings::default() || self.settings.from_user)
             && self.held.next_line().is_some_and(|line| line.parse().is_ok_and(|command| self.is_turn(&command)))
             && !self.is_quiet()
     }
@@ -288,6 +299,7 @@ impl Session {
                 self.tls.cover.client == Cover::Clear
             }
             (ClientTls::Terminate(terms), Command::Ccc) => self.may_clear(terms),
+            _ if self.names_another_server(command) => true,
             (_, Command::Rein) => self.settings.tls.server != ServerTls::Plain || self.does_rein_clear(),
             _ => false,
         }

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 mod certificate;
+mod choose;
 mod clients;
 mod intercept;
 mod interrupted;

@@ -70,6 +70,29 @@ listeners:
     start(net, Host::Server, &config, 2121)
 }
 
+/// On a machine of its own, for clients that name the server; `tls` is the body of the listener's `tls`, empty for none.
+/// `%` in it is the directory with the certificate.
+pub fn named_by_users(net: &Net, tls: &str) -> Daemon {
+    certificate::write(net.scratch());
+    let tls = if tls.is_empty() { String::new() } else { format!("    tls: {{ {tls} }}") };
+    let tls = tls.replace('%', &net.scratch().display().to_string());
+    let config = format!(
+        r#"
+listeners:
+  - name: interop
+    bind: ["172.16.0.10:21", "[2001:db8:2::10]:21"]
+    upstream: from-user
+    upstream_networks: 172.16.0.0/24
+    client:
+      address_map:
+        - {{ peers: any, announce: 203.0.113.10 }}
+      data_ports: 20000-20020
+{tls}
+"#
+    );
+    start(net, Host::Proxy, &config, 21)
+}
+
 /// On the router between clients and servers, which leads their connections to it.
 pub fn on_the_way(net: &Net, networks: &str, user: Privileges) -> Daemon {
     on_the_way_at(net, r#"["0.0.0.0:2121", "[::]:2121"]"#, networks, user)

@@ -43,6 +43,7 @@ pub(crate) struct Driver {
 pub(crate) fn settings(data_mode: DataMode) -> Settings {
     Settings {
         data_mode,
+        from_user: false,
         policy: Policy::default(),
         denied: Vec::new(),
         line: MAX_LINE,
@@ -256,6 +257,7 @@ pub(crate) fn deed(action: &Action) -> Option<String> {
         Action::StartTls { leg } => format!("TLS with {leg}"),
         Action::StopTls { leg } => format!("no TLS with {leg}"),
         Action::Connect { to: Destination::Listener } => "connect".to_owned(),
+        Action::Connect { to: Destination::Named(server) } => format!("connect {}:{}", server.host, server.port),
         Action::PassThrough => "pass through".to_owned(),
         Action::Begin { protect: PerLeg { client: false, server: false }, .. } => return None,
         Action::Begin { id, protect: PerLeg { client, server } } => {

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use ftp_alg::config::tls::{TlsVersion, Verify};
-use ftp_alg::relay::tls::{OutOfTickets, ServerLegTls};
+use ftp_alg::config::tls::{ServerIdentity, TlsVersion, Verify};
+use ftp_alg::relay::tls::{OutOfTickets, ServerLegTls, TlsClient};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -32,6 +32,20 @@ fn end(config: &ServerConfig) -> ServerConnection {
 
 fn leg(version: TlsVersion) -> ServerLegTls {
     client("ftp.example", version).session(None).unwrap()
+}
+
+/// Where clients choose the server, each has its own name.
+#[test]
+fn the_name_is_that_of_each_server_unless_one_is_configured() {
+    let load = |name| {
+        let max_version = TlsVersion::V1_2;
+        TlsClient::load(&ServerIdentity { verify: Verify::Nobody, name, max_version, lenient: false }).unwrap()
+    };
+    let any = load(None);
+    assert_eq!(any.session(Some(server_name("a.example"))).unwrap().name(), &server_name("a.example"));
+    assert!(any.session(None).is_none(), "nobody to believe");
+    let one = load(Some(server_name("b.example")));
+    assert_eq!(one.session(Some(server_name("a.example"))).unwrap().name(), &server_name("b.example"));
 }
 
 #[test]

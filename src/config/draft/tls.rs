@@ -44,6 +44,11 @@ impl Reader<'_, '_> {
             let help = "remove `tls.server`; or write `tls.client.mode: terminate`, with a certificate";
             self.problems.report(&server_at.key("mode"), Wrong::new(what, help));
         }
+        if client_mode == Some(ClientMode::Passthrough) && matches!(upstream, Some(Selection::FromUser(_))) {
+            let what = "AUTH comes before USER, and there is no server yet that it could go to";
+            let help = "write `tls.client.mode: terminate`, with a certificate; or leave `tls.client` out";
+            self.problems.report(&client_at.key("mode"), Wrong::new(what, help));
+        }
         let client = client_mode.and_then(|mode| self.client_tls(mode, client, &client_at));
         let server = server_mode.and_then(|mode| self.server_tls(mode, server, upstream, &server_at));
         Some(Tls { client: client?, server: server? })

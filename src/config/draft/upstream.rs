@@ -25,7 +25,7 @@ impl Reader<'_, '_> {
             (Chosen::Server(upstream), networks) => {
                 if networks.is_some() {
                     let what = "has no meaning where the server is always the same";
-                    let help = "remove it; or write `upstream: original-destination`";
+                    let help = "remove it; or write `upstream: original-destination` or `upstream: from-user`";
                     self.problems.report(&networks_at, Wrong::new(what, help));
                 }
                 Some(Selection::Fixed(upstream))
@@ -34,6 +34,7 @@ impl Reader<'_, '_> {
                 self.refuse_names(&permits, &networks_at);
                 Some(Selection::OriginalDestination(Arc::new(Destinations::new(permits))))
             }
+            (Chosen::FromUser, Some(permits)) => Some(Selection::FromUser(Arc::new(Destinations::new(permits)))),
             (_, None) => {
                 if !self.problems.has(&networks_at) {
                     let what = "without `upstream_networks` clients could reach whatever this machine can";

@@ -8,7 +8,7 @@ use crate::ftp::command::{Command, CommandLine, Mechanism, Protection};
 use crate::ftp::reply::Code;
 use crate::session::Session;
 use crate::session::client::NOT_IMPLEMENTED;
-use crate::session::destination::{Destination, Origin};
+use crate::session::destination::Origin;
 use crate::session::event::Reason;
 use crate::session::pending::Pending;
 use crate::session::server::Route;
@@ -57,7 +57,7 @@ impl Session {
             Command::Rein => return self.is_rein_settled(),
             Command::Feat | Command::Help | Command::Host | Command::Quit => return false,
             _ => {
-                self.tls.unclean = true;
+                self.tls.unclean |= self.server.is_some();
                 return false;
             }
         }
@@ -90,7 +90,7 @@ impl Session {
         if self.has_more_from_client() {
             self.close(Reason::LeftOver(Leg::Client));
         } else if self.tls.unclean {
-            self.reconnect(Destination::Listener, Origin::Auth);
+            self.reconnect_to_same(Origin::Auth);
         }
     }
 
@@ -156,7 +156,7 @@ impl Session {
         self.tls.rein = reconnects || self.does_rein_clear();
         if reconnects {
             self.tls.host = None;
-            self.reconnect(Destination::Listener, Origin::Rein);
+            self.reconnect_to_same(Origin::Rein);
         }
         reconnects
     }
@@ -212,7 +212,7 @@ impl Session {
     }
 
     /// What we offer ourselves (RFC 4217 §6).
-    fn features(&self) -> Option<String> {
+    pub(in crate::session) fn features(&self) -> Option<String> {
         let ClientTls::Terminate(terms) = self.settings.tls.client else { return None };
         let auth = if terms.implicit { "" } else { " AUTH TLS\r\n" };
         let ccc = if terms.allow_ccc && !terms.implicit { " CCC\r\n" } else { "" };

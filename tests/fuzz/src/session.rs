@@ -105,6 +105,7 @@ fn is_opaque(line: &[u8]) -> bool {
                 | Command::Mode(_)
                 | Command::Host
                 | Command::Help
+                | Command::Noop
                 | Command::Other => true,
             },
             Err(_) => false,

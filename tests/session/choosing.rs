@@ -1,0 +1,410 @@
+//! Which server a session is with: the one that USER names.
+
+use std::time::Duration;
+
+use ftp_alg::addr::Leg;
+use ftp_alg::nat::DataMode::Same;
+use ftp_alg::session::{Action, ClientTls, Event, Reason, ServerTls, Settings, Terminate, TlsSettings};
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use crate::driver::{CLIENT, Driver, LOGIN, SERVER, announced, settings};
+
+const GREETING: &str = "220 FTP proxy ready, log in with USER user@host.\n";
+const HINT: &str = "530 Log in with USER user@host first.\n";
+const UNAVAILABLE: &str = "421 Service not available, closing control connection.\n";
+const TERMS: Terminate = Terminate { require: false, implicit: false, allow_ccc: false };
+
+fn from_user(client: ClientTls, server: ServerTls) -> Driver {
+    let settings = Settings { from_user: true, tls: TlsSettings { client, server }, ..settings(Same) };
+    Driver::unconnected(settings, CLIENT)
+}
+
+/// A client that has been greeted; nothing recorded.
+fn received() -> Driver {
+    let mut d = from_user(ClientTls::Refuse, ServerTls::Plain);
+    d.forget();
+    d
+}
+
+/// Logged in at `a.example`; nothing recorded.
+fn logged_in() -> Driver {
+    let mut d = received();
+    d.client("USER u@a.example\r\n");
+    d.connect(SERVER);
+    d.server("220 a\r\n331 x\r\n");
+    d.client("PASS p\r\n");
+    d.server("230 in\r\n");
+    d.forget();
+    d
+}
+
+#[test]
+fn a_client_is_greeted_and_helped_before_it_names_a_server() {
+    let mut d = from_user(ClientTls::Refuse, ServerTls::Plain);
+    assert_eq!(d.client_got(), GREETING);
+    assert_eq!(d.deeds(), [""; 0], "nobody is connected to");
+    for (line, answer) in [
+        ("NOOP", "200 NOOP command successful.\n"),
+        ("FEAT", "211-Extensions supported:\n EPSV\n211 End\n"),
+        ("HELP", "214 Log in with USER user@host or USER user@host:port.\n"),
+        ("HOST a.example", "502 Command not implemented.\n"),
+        ("AUTH TLS", "502 Command not implemented.\n"),
+        ("REIN", GREETING),
+        ("PASS x", "503 Log in with USER user@host first.\n"),
+        ("ACCT x", "503 Log in with USER user@host first.\n"),
+        ("SYST", HINT),
+        ("PASV", HINT),
+        ("LIST", HINT),
+        ("STAT", HINT),
+        ("PORT 198,51,100,7,200,1", HINT),
+        ("USER bob", HINT),
+        ("USER bob@", HINT),
+        ("USER bob@ho st", HINT),
+    ] {
+        d.client(format!("{line}\r\n"));
+        assert_eq!(d.client_got(), answer, "{line}");
+    }
+    assert_eq!(d.deeds(), [""; 0], "nobody is connected to");
+    d.client("QUIT\r\n");
+    assert_eq!((d.client_got().as_str(), d.closed()), ("221 Goodbye.\n", Some(Reason::ClientClosed)));
+}
+
+#[test]
+fn user_at_host_is_answered_by_that_server() {
+    let mut d = received();
+    d.client("USER bob@example.org@a.example:2121\r\nPASS p\r\nSYST\r\n");
+    assert_eq!(d.deeds(), ["connect a.example:2121"]);
+    d.connect(SERVER);
+    d.server("220-a\r\n welcome\r\n220 a\r\n");
+    assert_eq!((d.client_got().as_str(), d.server_got().as_str()), ("", "USER bob@example.org\nPASS p\nSYST\n"));
+    d.server("331 x\r\n230 in\r\n215 y\r\n");
+    assert_eq!(d.client_got(), "331 x\n230 in\n215 y\n");
+    assert_eq!(d.session.user(), Some(&b"bob@example.org@a.example:2121"[..]));
+    d.client("PASV\r\n");
+    assert_eq!(d.server_got(), "PASV\n");
+}
+
+#[test]
+fn a_greeting_that_turns_us_away_is_the_answer_to_user() {
+    for greeting in ["421 full\r\n", "530-no\r\n530 no\r\n"] {
+        let mut d = received();
+        d.client("USER u@a.example\r\nPASS p\r\n");
+        d.connect(SERVER);
+        d.server(greeting);
+        assert_eq!(d.client_got(), greeting.replace("\r\n", "\n"));
+        assert_eq!((d.server_got().as_str(), d.closed()), ("", Some(Reason::ServerClosed)));
+    }
+    // The server says nothing at all, or cannot be reached.
+    let mut d = received();
+    d.client("USER u@a.example\r\n");
+    d.connect(SERVER);
+    d.event(Event::Eof { leg: Leg::Server });
+    assert_eq!((d.client_got().as_str(), d.closed()), (UNAVAILABLE, Some(Reason::ServerClosedBeforeGreeting)));
+    let mut d = received();
+    d.client("USER u@a.example\r\n");
+    d.event(Event::ServerFailed);
+    assert_eq!((d.client_got().as_str(), d.closed()), (UNAVAILABLE, Some(Reason::ServerUnavailable)));
+}
+
+/// Trying addresses is as slow as trying passwords, and says nothing of what is there.
+#[test]
+fn sec_25_a_server_that_may_not_be_reached_is_a_failed_login() {
+    let mut d = received();
+    d.permits = false;
+    d.client("USER u@10.0.0.1\r\nPASS p\r\n");
+    assert_eq!(d.deeds(), ["ask login"]);
+    d.event(Event::LoginPermitted);
+    assert_eq!(d.deeds(), ["connect 10.0.0.1:21"]);
+    d.event(Event::ServerRefused);
+    assert_eq!(d.deeds(), ["login failed: true", "ask login"]);
+    assert_eq!(d.client_got(), "530 This server may not be reached from here.\n");
+    d.event(Event::LoginPermitted);
+    assert_eq!(d.client_got(), "503 Log in with USER user@host first.\n");
+    assert_eq!(d.deeds(), ["login failed: false"]);
+    // What names no server has not been tried.
+    d.client("USER u\r\n");
+    d.event(Event::LoginPermitted);
+    assert_eq!(
+        (d.client_got().as_str(), d.deeds()),
+        (HINT, vec!["ask login".to_owned(), "login failed: false".to_owned()])
+    );
+    // Another may be.
+    d.client("USER u@10.0.0.2\r\n");
+    d.event(Event::LoginPermitted);
+    d.connect(SERVER);
+    d.server("220 x\r\n530 wrong\r\n");
+    assert_eq!(d.client_got(), "530 wrong\n");
+    assert_eq!(d.deeds(), ["ask login", "connect 10.0.0.2:21", "login failed: true"]);
+    d.client("USER u@10.0.0.2\r\n");
+    d.event(Event::LoginRefused);
+    assert_eq!(d.closed(), Some(Reason::LoginFailures));
+}
+
+#[test]
+fn another_user_at_the_same_host_stays_there_and_one_at_another_goes() {
+    let mut d = logged_in();
+    d.client("NOOP\r\nUSER v@A.example.\r\n");
+    assert_eq!((d.server_got().as_str(), d.deeds().len()), ("NOOP\nUSER v\n", 0));
+    d.server("200 x\r\n331 y\r\n");
+    d.client("NOOP\r\nUSER v@b.example\r\nPASS q\r\n");
+    assert_eq!((d.server_got().as_str(), d.deeds().len()), ("NOOP\n", 0), "it has not answered yet");
+    d.forget();
+    d.server("200 x\r\n");
+    assert_eq!((d.client_got().as_str(), d.deeds()), ("200 x\n", vec!["connect b.example:21".to_owned()]));
+    d.connect("172.16.0.21:21");
+    d.server("220 b\r\n");
+    assert_eq!(d.server_got(), "USER v\nPASS q\n");
+    // A user without a host is of no server.
+    d.server("331 x\r\n230 in\r\n");
+    d.forget();
+    d.client("USER w\r\n");
+    assert_eq!((d.client_got().as_str(), d.server_got().as_str()), (HINT, ""));
+    d.client("NOOP\r\n");
+    assert_eq!(d.server_got(), "NOOP\n");
+}
+
+#[test]
+fn what_runs_at_the_old_server_ends_with_it() {
+    let mut d = logged_in();
+    d.client("PASV\r\n");
+    d.server("227 =172,16,0,20,19,137\r\n");
+    d.client("LIST\r\n");
+    d.server("150 x\r\n226 y\r\n");
+    d.forget();
+    d.client("USER v@b.example\r\n");
+    assert_eq!(d.deeds(), [""; 0], "the reply of the transfer is held");
+    d.completed();
+    assert!(d.deeds().contains(&"connect b.example:21".to_owned()));
+    assert_eq!(d.client_got(), "226 y\n");
+}
+
+#[test]
+fn a_client_that_sends_its_commands_and_fin_is_served() {
+    let mut d = received();
+    d.client("USER u@a.example\r\n");
+    d.event(Event::Eof { leg: Leg::Client });
+    assert_eq!(d.closed(), None);
+    d.connect(SERVER);
+    d.server("220 a\r\n");
+    assert_eq!(d.server_got(), "USER u\n");
+    let mut scanner = received();
+    scanner.event(Event::Eof { leg: Leg::Client });
+    assert_eq!(scanner.closed(), Some(Reason::ClientClosed));
+}
+
+#[test]
+fn sec_28_nobody_stays_at_the_reception() {
+    let mut d = received();
+    d.pass(LOGIN + Duration::from_secs(1));
+    assert_eq!(d.closed(), Some(Reason::LoginTimeout));
+    let mut d = received();
+    d.event(Event::Drain);
+    assert_eq!(d.closed(), Some(Reason::Drained));
+    // A browser that was made to talk to us (CVE-2021-3618).
+    let mut d = received();
+    d.client("Host: x\r\n".repeat(10));
+    assert_eq!(d.closed(), Some(Reason::NotFtp));
+    let mut d = received();
+    d.client("GET / HTTP/1.1\r\n");
+    assert_eq!((d.closed(), d.client_got().as_str()), (Some(Reason::NotFtp), ""));
+}
+
+#[test]
+fn a_server_is_named_within_tls_and_spoken_to_in_tls() {
+    let mut d = from_user(ClientTls::Terminate(Terminate { require: true, ..TERMS }), ServerTls::Explicit);
+    d.forget();
+    d.client("FEAT\r\n");
+    assert_eq!(d.client_got(), "211-Extensions supported:\n EPSV\n AUTH TLS\n PBSZ\n PROT\n211 End\n");
+    d.client("USER u@a.example\r\n");
+    assert_eq!(d.client_got(), "530 Policy requires TLS, use AUTH TLS first.\n");
+    d.client("AUTH TLS\r\n");
+    d.event(Event::TlsReady { leg: Leg::Client });
+    d.client("PBSZ 0\r\nPROT P\r\nUSER u@a.example\r\n");
+    assert_eq!(d.deeds(), ["TLS with client", "connect a.example:21"]);
+    d.connect(SERVER);
+    d.server("220 a\r\n");
+    assert_eq!(d.server_got(), "AUTH TLS\n");
+    d.server("234 go\r\n");
+    d.event(Event::TlsReady { leg: Leg::Server });
+    d.server("200 size\r\n200 level\r\n");
+    assert_eq!(d.server_got(), "PBSZ 0\nPROT P\nUSER u\n");
+    d.forget();
+    d.server("331 x\r\n");
+    assert_eq!(d.client_got(), "331 x\n");
+    // No way back to plain text.
+    let mut d = from_user(ClientTls::Refuse, ServerTls::Explicit);
+    d.forget();
+    d.client("USER u@a.example\r\n");
+    d.connect(SERVER);
+    d.server("220 a\r\n502 what\r\n");
+    assert_eq!((d.client_got().as_str(), d.closed()), (UNAVAILABLE, Some(Reason::TlsFailed(Leg::Server))));
+    assert_eq!(d.server_got(), "AUTH TLS\n");
+}
+
+#[test]
+fn rfc_12_auth_behind_a_login_is_a_new_login_at_the_same_server() {
+    let mut d = from_user(ClientTls::Terminate(TERMS), ServerTls::Plain);
+    d.client("USER u@a.example\r\n");
+    d.connect(SERVER);
+    d.server("220 a\r\n230 in\r\n");
+    d.forget();
+    d.client("AUTH TLS\r\n");
+    assert_eq!(d.deeds(), ["TLS with client", "connect a.example:21"]);
+    d.event(Event::TlsReady { leg: Leg::Client });
+    d.connect(SERVER);
+    d.server("220 a\r\n");
+    assert_eq!(d.client_got(), "234 AUTH TLS successful.\n");
+    d.client("USER u@a.example\r\n");
+    assert_eq!(d.server_got(), "USER u\n");
+}
+
+#[test]
+fn sec_21_implicit_tls_comes_before_our_greeting() {
+    let mut d = from_user(ClientTls::Terminate(Terminate { implicit: true, ..TERMS }), ServerTls::Plain);
+    assert_eq!(d.client_got(), "");
+    d.event(Event::TlsReady { leg: Leg::Client });
+    assert_eq!(d.client_got(), GREETING);
+}
+
+#[test]
+fn rein_at_the_reception_ends_tls() {
+    let mut d = from_user(ClientTls::Terminate(TERMS), ServerTls::Plain);
+    d.client("AUTH TLS\r\n");
+    d.event(Event::TlsReady { leg: Leg::Client });
+    d.forget();
+    d.client("REIN\r\n");
+    assert_eq!((d.client_got().as_str(), d.deeds()), (GREETING, vec!["no TLS with client".to_owned()]));
+}
+
+fn lines(choices: &'static [&'static str]) -> impl Strategy<Value = String> {
+    proptest::collection::vec(select(choices), 1..4).prop_map(|lines| lines.concat())
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Client(String),
+    Server(String),
+    Connect,
+    Refuse,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    const CLIENT: &[&str] = &[
+        "USER u@a\r\n",
+        "USER v@a\r\n",
+        "USER u@b\r\n",
+        "USER u\r\n",
+        "PASS p\r\n",
+        "NOOP\r\n",
+        "PASV\r\n",
+        "LIST\r\n",
+        "FEAT\r\n",
+        "REIN\r\n",
+        "HOST a\r\n",
+        "US",
+    ];
+    const SERVER: &[&str] =
+        &["220 x\r\n", "331 x\r\n", "230 x\r\n", "200 x\r\n", "421 x\r\n", "227 =172,16,0,20,19,137\r\n"];
+    prop_oneof![
+        4 => lines(CLIENT).prop_map(Step::Client),
+        4 => lines(SERVER).prop_map(Step::Server),
+        2 => Just(Step::Connect),
+        1 => Just(Step::Refuse),
+    ]
+}
+
+/// A session with its servers: what each was told, and what the client was.
+struct Stage {
+    d: Driver,
+    connecting: bool,
+    connected: bool,
+    /// The present server has said something.
+    spoken: bool,
+    told: Vec<String>,
+    /// The session awaits whether the client may log in, or a port.
+    asked: Option<Event<'static>>,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let mut d = received();
+        (d.permits, d.binds) = (false, false);
+        Self { d, connecting: false, connected: false, spoken: false, told: Vec::new(), asked: None }
+    }
+
+    fn step(&mut self, step: &Step, size: usize) {
+        match step {
+            Step::Client(text) => self.bytes(Leg::Client, text, size),
+            Step::Server(text) => self.bytes(Leg::Server, text, size),
+            Step::Connect if self.connecting => {
+                (self.connecting, self.connected) = (false, true);
+                self.d.connect(SERVER);
+            }
+            Step::Refuse if self.connecting => {
+                self.connecting = false;
+                self.d.event(Event::ServerRefused);
+            }
+            Step::Connect | Step::Refuse => {}
+        }
+        self.look();
+        // What is asked for is carried out behind each read, however the bytes were cut.
+        while let Some(answer) = self.asked.take() {
+            self.d.event(answer);
+            self.look();
+        }
+    }
+
+    fn bytes(&mut self, leg: Leg, text: &str, size: usize) {
+        for piece in text.as_bytes().chunks(size) {
+            if leg == Leg::Server && !self.connected {
+                return;
+            }
+            self.spoken |= leg == Leg::Server;
+            self.d.event(Event::Bytes { leg, data: piece, urgent: false });
+            self.look();
+        }
+    }
+
+    fn look(&mut self) {
+        for action in self.d.take_actions() {
+            match action {
+                Action::Connect { .. } => {
+                    assert!(!self.connecting, "two at a time");
+                    (self.connecting, self.connected, self.spoken) = (true, false, false);
+                    self.told.push(String::new());
+                }
+                Action::Write { leg: Leg::Server, data, .. } => {
+                    assert!(self.connected && self.spoken, "{data:?} before the server has greeted");
+                    let text = String::from_utf8(data.to_vec()).unwrap();
+                    assert!(!text.contains('@') || !text.starts_with("USER"), "{text}");
+                    let told = self.told.last_mut().unwrap();
+                    assert!(!told.is_empty() || text.starts_with("USER "), "{text} before USER");
+                    told.push_str(&text);
+                }
+                Action::AskLogin => self.asked = Some(Event::LoginPermitted),
+                Action::Bind { id, leg } => self.asked = Some(Event::PortBound { id, leg, at: announced(id, leg) }),
+                Action::Close { .. } => (self.connecting, self.connected) = (false, false),
+                _ => {}
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Every server hears USER first, behind its greeting, and no host; however the bytes are cut.
+    #[test]
+    fn sec_08_any_chunking_leads_to_the_same_servers(
+        steps in proptest::collection::vec(step(), 1..50), size in 1..12_usize,
+    ) {
+        let (mut whole, mut cut) = (Stage::new(), Stage::new());
+        for step in &steps {
+            whole.step(step, usize::MAX);
+            cut.step(step, size);
+            prop_assert_eq!(&cut.told, &whole.told);
+            prop_assert_eq!(cut.d.sent_raw(Leg::Client), whole.d.sent_raw(Leg::Client));
+        }
+    }
+}
