@@ -30,6 +30,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use rustls::pki_types::ServerName;
 
+use crate::ftp::host::HostName;
 use crate::ftp::line::MAX_LINE;
 pub use crate::ftp::name::CommandName;
 pub use crate::nat::DataMode;
@@ -127,6 +128,8 @@ pub struct Listener {
     pub bind: Vec<SocketAddr>,
     /// Which FTP server a session is with.
     pub upstream: Selection,
+    /// Servers for names, instead of `upstream`: for clients that say the name (HOST, or SNI).
+    pub hosts: Vec<(HostName, Upstream)>,
     /// The leg that faces the clients.
     pub client: LegConfig,
     /// The leg that faces the server.
@@ -251,6 +254,15 @@ pub enum Upstream {
 }
 
 impl Upstream {
+    /// The control port.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        match self {
+            Self::Address(addr) => addr.port(),
+            Self::Name { port, .. } => *port,
+        }
+    }
+
     /// What its certificate should say. `None`: no certificate can say this name.
     #[must_use]
     pub fn server_name(&self) -> Option<ServerName<'static>> {

@@ -211,6 +211,7 @@ fn settings(listener: &Listener) -> Settings {
     Settings {
         data_mode: listener.data_mode,
         from_user: matches!(listener.upstream, Selection::FromUser(_)),
+        hosts: listener.hosts.iter().map(|(name, _)| name.clone()).collect(),
         policy: listener.policy,
         denied: listener.access.denied.clone(),
         line: listener.limits.line,

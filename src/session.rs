@@ -19,6 +19,7 @@ mod client;
 mod destination;
 pub mod event;
 mod exchange;
+mod hosts;
 mod output;
 mod pending;
 mod reception;
@@ -46,6 +47,7 @@ use self::tls::Tls;
 pub use self::tls::{ClientTls, ServerTls, Terminate, TlsSettings};
 use self::transfer::{Channels, Unhold};
 use crate::addr::{Leg, PerLeg};
+use crate::ftp::host::HostName;
 use crate::ftp::line::LineSplitter;
 use crate::ftp::name::CommandName;
 use crate::ftp::reply::ReplyFramer;
@@ -59,6 +61,8 @@ pub struct Settings {
     pub data_mode: DataMode,
     /// Whether clients name the server themselves (`USER user@host`).
     pub from_user: bool,
+    /// Names that lead to servers of their own, by HOST or in the client's TLS handshake.
+    pub hosts: Vec<HostName>,
     /// What may be dialled.
     pub policy: Policy,
     /// `policy.deny`: commands that never reach the server.
@@ -179,7 +183,7 @@ impl Session {
         session.start_implicit_tls(Leg::Client);
         if session.settings.from_user {
             session.receive_client();
-        } else {
+        } else if !session.awaits_name() {
             session.connect(Destination::Listener);
         }
         session
@@ -263,6 +267,7 @@ impl Session {
                 self.close_when_told(Reason::ServerUnavailable);
             }
             Event::ServerRefused => self.server_refused(),
+            Event::NameExpected { name } => self.tls.expected = HostName::parse(name.as_bytes()).map(Box::new),
             Event::TlsReady { leg } => self.tls_ready(leg),
             Event::TlsFailed { leg: Leg::Server } => self.server_unprotected(),
             Event::TlsFailed { leg: Leg::Client } => self.close(Reason::TlsFailed(Leg::Client)),

@@ -85,6 +85,7 @@ mod reading {
         assert_eq!((ftp.client.data_peer, ftp.server.data_peer), (DataPeer::Exact, DataPeer::Exact));
         assert!(ftp.access.allow.is_none() && !ftp.policy.privileged_ports);
         assert_eq!((ftp.timeouts, ftp.limits), (Timeouts::default(), Limits::default()));
+        assert!(ftp.hosts.is_empty());
         assert!(ftp.limits.connects_per_second.is_none() && ftp.access.denied.is_empty());
     }
 
@@ -552,6 +553,25 @@ mod refused {
         let config = Config::parse(&named, "f").unwrap();
         let Selection::FromUser(permitted) = &config.listeners[0].upstream else { panic!("{config:?}") };
         assert!(permitted.has_name("a.example.com", 990) && permitted.has_address("10.0.0.1:21".parse().unwrap()));
+    }
+
+    #[test]
+    fn hosts_that_are_none_or_have_no_server() {
+        let hosts = |hosts: &str| error("    client:", &format!("    hosts: {{ {hosts} }}\n    client:"));
+        assert_starts(&hosts("a b: 10.0.0.1"), "5:19 listeners[0].hosts.a b: `a b` is not a host; write a DNS name");
+        assert_starts(
+            &hosts("a.example: 0.0.0.0"),
+            "5:25 listeners[0].hosts.a.example: `0.0.0.0` is not an address of",
+        );
+        assert_starts(
+            &hosts("a.example: 192.0.2.1:2121"),
+            "5:25 listeners[0].hosts.a.example: `192.0.2.1:2121` is this proxy",
+        );
+        assert!(hosts("a.example: b, a.example: c").contains("`a.example` stands here twice"));
+        assert!(hosts("a.example: b, A.example.: c").contains("`a.example` has a server already"));
+        assert!(hosts("a.example: [b]").contains("a list where a single value is due"));
+        let chosen = "upstream: from-user\n    upstream_networks: 10.0.0.0/8\n    hosts: { a.example: 10.0.0.1 }";
+        assert!(error("upstream: 172.16.0.20:21", chosen).contains("clients choose the server in another way already"));
     }
 
     #[test]

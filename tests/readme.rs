@@ -28,6 +28,7 @@ listeners:
   - name: ftp
     bind: 192.0.2.1:2121
     upstream: 172.16.0.20:21
+    hosts: { ftp.example.com: 172.16.0.21 }
     client:
       address_map:
         - peers: any

@@ -33,6 +33,11 @@ pub fn check(config: &Config) -> Result<String, CheckError> {
             failures.push(format!("listener `{}`: upstream: {e}", listener.name));
             Vec::new()
         }));
+        for (name, upstream) in &listener.hosts {
+            if let Err(e) = resolve_upstream(upstream, config) {
+                failures.push(format!("listener `{}`: hosts.{name}: {e}", listener.name));
+            }
+        }
         let found = tls::load(listener);
         certificates.push(found.unwrap_or_else(|errors| {
             failures.extend(errors.iter().map(|e| format!("listener `{}`: {e}", listener.name)));

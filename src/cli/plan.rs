@@ -40,6 +40,9 @@ impl Display for Plan<'_> {
             row(f, "data connections from", whom)?;
         }
         row(f, "FTP server", self.server())?;
+        for (name, upstream) in &listener.hosts {
+            row(f, &format!("  for {name}"), upstream)?;
+        }
         if self.listener.upstream.intercepts() {
             let ways = if self.may_be_transparent { "nft REDIRECT and TPROXY" } else { WITHOUT_CAPABILITY };
             row(f, "connections led here by", ways)?;
@@ -212,8 +215,13 @@ impl Plan<'_> {
 
     fn control_ports(&self) -> String {
         match &self.listener.upstream {
-            Selection::Fixed(Upstream::Address(addr)) => addr.port().to_string(),
-            Selection::Fixed(Upstream::Name { port, .. }) => port.to_string(),
+            Selection::Fixed(upstream) => {
+                let hosts = self.listener.hosts.iter().map(|(_, upstream)| upstream);
+                let mut ports: Vec<u16> = hosts.chain([upstream]).map(Upstream::port).collect();
+                ports.sort_unstable();
+                ports.dedup();
+                join(&ports)
+            }
             Selection::OriginalDestination(permitted) | Selection::FromUser(permitted) => {
                 let mut ports: Vec<String> = permitted.permits().iter().map(|permit| span(&permit.ports)).collect();
                 ports.sort_unstable();

@@ -13,10 +13,11 @@ use super::tls::Tls;
 use super::value::Parsed;
 use super::{
     Access, CommandName, Config, DataMode, DataPeer, DataPorts, LegConfig, Limits, Listener, Selection, SourcePort,
-    Timeouts,
+    Timeouts, Upstream,
 };
 use super::{conflict, raw, value};
 use crate::addr::Leg;
+use crate::ftp::host::HostName;
 use crate::nat::map::{AddressMap, Announce, Peers, Rule};
 use crate::nat::policy::Policy;
 
@@ -27,6 +28,7 @@ pub(super) struct Draft {
     pub(super) name: Option<String>,
     pub(super) bind: Vec<(KeyPath, SocketAddr)>,
     pub(super) upstream: Option<Selection>,
+    pub(super) hosts: Vec<(KeyPath, HostName, Upstream)>,
     pub(super) client: DraftLeg,
     pub(super) server: DraftLeg,
     source_port: SourcePort,
@@ -65,6 +67,7 @@ impl Draft {
             name: self.name?,
             bind: self.bind.into_iter().map(|(_, addr)| addr).collect(),
             upstream: self.upstream?,
+            hosts: self.hosts.into_iter().map(|(_, name, upstream)| (name, upstream)).collect(),
             client: self.client.finish()?,
             server: self.server.finish()?,
             source_port: self.source_port,
@@ -111,10 +114,12 @@ impl Reader<'_, '_> {
         let server = raw.server.unwrap_or_default();
         let policy = raw.policy.unwrap_or_default();
         let upstream = self.upstream(raw.upstream, raw.upstream_networks, &at);
+        let hosts = self.hosts(raw.hosts.unwrap_or_default(), upstream.as_ref(), &at.key("hosts"));
         Draft {
             name: self.optional(raw.name, &at.key("name"), value::name).or_else(|| Some(bind.first()?.1.to_string())),
             tls: self.tls(raw.tls.unwrap_or_default(), upstream.as_ref(), &at.key("tls")),
             upstream,
+            hosts,
             source_port: self
                 .optional(client.source_port.clone(), &at.key("client").key("source_port"), value::source_port)
                 .unwrap_or_default(),

@@ -164,6 +164,12 @@ pub fn feat_names_hidden(line: &[u8]) -> bool {
     HIDDEN.iter().any(|hidden| word.eq_ignore_ascii_case(hidden.as_bytes()))
 }
 
+/// Whether a line within the reply to FEAT names this extension.
+#[must_use]
+pub fn feat_names(line: &[u8], name: &str) -> bool {
+    feat_words(line).next().unwrap_or_default().eq_ignore_ascii_case(name.as_bytes())
+}
+
 /// The words of a line within the reply to FEAT, with or without `211-` before it.
 pub(super) fn feat_words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     let line = trim_end(line);

@@ -362,7 +362,8 @@ impl Control {
         while let Some(action) = self.session.next_action() {
             self.act(action);
         }
-        let chosen = self.shared.config.upstream.fixed().is_none();
+        let config = &self.shared.config;
+        let chosen = config.upstream.fixed().is_none() || !config.hosts.is_empty();
         let server = self.server.as_ref().filter(|_| chosen).map(|(_, at)| at.peer);
         self.journal.close(self.session.user(), server, why);
         let client_left = matches!(why, Reason::ClientClosed | Reason::Reset(Leg::Client));

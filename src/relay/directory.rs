@@ -25,6 +25,8 @@ pub(super) struct Directory {
     listener: Listener,
     config: Arc<Config>,
     way: Way,
+    /// In the order of the session's settings.
+    hosts: Vec<Arc<Connector>>,
 }
 
 #[derive(Debug)]
@@ -46,7 +48,9 @@ impl Directory {
                 Way::Chosen(Arc::clone(permitted), Mutex::default())
             }
         };
-        Self { listener: listener.clone(), config, way }
+        let connector = |upstream: &Upstream| Connector::new(listener, upstream.clone(), None, Arc::clone(&config));
+        let hosts = listener.hosts.iter().map(|(_, upstream)| Arc::new(connector(upstream))).collect();
+        Self { listener: listener.clone(), config, way, hosts }
     }
 
     /// The server for a session, whose client has `dialled` this address.
@@ -59,8 +63,14 @@ impl Directory {
             (Way::Chosen(permitted, known), Destination::Named(server)) => {
                 self.chosen(permitted, known, upstream_of(server))
             }
-            // Of a listener with one server no session asks for another.
+            (Way::Fixed(connector), Destination::Host(index)) => {
+                Arc::clone(self.hosts.get(*index).unwrap_or(connector))
+            }
+            // Sessions choose in the way of their listener.
             (Way::Fixed(connector), Destination::Named(_)) => Arc::clone(connector),
+            (Way::Chosen(permitted, known), Destination::Host(_)) => {
+                self.chosen(permitted, known, Upstream::Address(canonical(dialled)))
+            }
         }
     }
 

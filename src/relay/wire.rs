@@ -121,6 +121,14 @@ impl Wire {
         }
     }
 
+    /// The name that a TLS client expects (SNI).
+    pub(super) fn server_name(&self) -> Option<String> {
+        match &self.security {
+            Security::Plain => None,
+            Security::Starting(tls) | Security::Tls(tls) => tls.server_name().map(str::to_owned),
+        }
+    }
+
     /// What has become of the handshake, told once.
     pub(super) fn handshake(&mut self) -> Option<Result<(), io::Error>> {
         if let Some(error) = self.failed.take() {

@@ -265,6 +265,7 @@ impl Session {
                 self.answer("502 Command not implemented.\r\n");
             }
             Ok(command) if self.is_at_reception() => self.command_at_reception(&line, command),
+            Ok(Command::Host(name)) if self.is_host_settled(name) => {}
             Ok(command) if self.is_settled_by_tls(&line, &command) => {}
             Ok(command) => self.command(&line, command, now),
             Err(error) => self.malformed(error),
@@ -318,7 +319,7 @@ impl Session {
             | Command::Prot(_)
             | Command::Ccc
             | Command::Sscn
-            | Command::Host
+            | Command::Host(_)
             | Command::Help
             | Command::Noop
             | Command::Other => self.forward(line, Pending::Plain),

@@ -15,6 +15,8 @@ use crate::ftp::reply::ReplyFramer;
 pub enum Destination {
     /// The server that the listener's configuration names, or the way in which the client came to us (`upstream`).
     Listener,
+    /// An entry of [`Settings::hosts`](super::Settings::hosts).
+    Host(usize),
     /// The one that the client has named itself.
     Named(Arc<Server>),
 }
@@ -37,6 +39,8 @@ pub(super) enum Origin {
     Auth,
     /// REIN, the answer to which is the greeting.
     Rein,
+    /// HOST, the answer to which is the greeting.
+    Host,
     /// USER has named another server, whose answer to USER is awaited.
     User,
 }

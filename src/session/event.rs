@@ -55,6 +55,11 @@ pub enum Event<'a> {
         /// On which control connection.
         leg: Leg,
     },
+    /// The client expects the server of this name (SNI). Comes before [`Event::TlsReady`].
+    NameExpected {
+        /// A DNS name.
+        name: &'a str,
+    },
     /// The handshake failed, or the peer broke the rules of TLS later on.
     TlsFailed {
         /// On which control connection.

@@ -41,13 +41,13 @@ impl Session {
 
     /// Whether no server has been named.
     pub(super) fn is_at_reception(&self) -> bool {
-        self.destination.is_none()
+        self.settings.from_user && self.destination.is_none()
     }
 
     /// A command before there is a server.
     pub(super) fn command_at_reception(&mut self, line: &CommandLine, command: Command<'_>) {
         match command {
-            Command::Host => self.answer(NOT_IMPLEMENTED),
+            Command::Host(_) => self.answer(NOT_IMPLEMENTED),
             Command::Rein => {
                 self.receive_client();
                 self.rein_answered(Code::READY);

@@ -13,7 +13,7 @@ use super::transfer::Unhold;
 use super::{Session, UNAVAILABLE};
 use crate::addr::Leg;
 use crate::ftp::line::Piece;
-use crate::ftp::reply::{Code, ReplyLine, feat_names_hidden, starts_with_command};
+use crate::ftp::reply::{Code, ReplyLine, starts_with_command};
 
 /// A client that gets so many commands wrong before its login is none of FTP: a browser that was made to talk to us
 /// (ALPACA, CVE-2021-3618). vsftpd 3.0.4 closes after as many.
@@ -224,11 +224,11 @@ impl Session {
     }
 
     fn route_line(&mut self, line: Bytes, inner: bool) {
+        let is_hidden = inner && matches!(self.route, Route::Filter) && self.is_feature_hidden(&line);
         match &mut self.route {
             Route::Pass => self.send_client(line),
             Route::Drop => {}
-            Route::Filter if inner && self.settings.denied.iter().any(|name| name.is_in_feat(&line)) => {}
-            Route::Filter if inner && feat_names_hidden(&line) => {}
+            Route::Filter if is_hidden => {}
             Route::Filter => self.send_client(line),
             Route::Final => {
                 if let Some(data) = self.output.put_final(line) {

@@ -24,6 +24,7 @@ use super::destination::Origin;
 use super::event::{Action, Reason};
 use crate::addr::{Leg, PerLeg};
 use crate::ftp::command::{Command, CommandLine, Mechanism};
+use crate::ftp::host::HostName;
 use crate::ftp::reply::Code;
 
 /// What a listener's configuration says about TLS.
@@ -112,6 +113,8 @@ pub(super) struct Tls {
     blind: bool,
     /// Why the session closes once the client can be told.
     farewell: Option<Reason>,
+    /// The name in the client's handshake (SNI). Boxed: few listeners care.
+    pub(super) expected: Option<Box<HostName>>,
     /// The HOST that the server has accepted before AUTH. Boxed: few clients send it.
     pub(super) host: Option<Box<Bytes>>,
 }
@@ -129,6 +132,7 @@ impl Tls {
             auth_ahead: false,
             blind: false,
             farewell: None,
+            expected: None,
             host: None,
         }
     }
@@ -150,6 +154,11 @@ impl Tls {
     pub(super) fn abandon_connection(&mut self) {
         self.opening = false;
         self.origin = Origin::Client;
+    }
+
+    /// Whether the server has been told something that counts before AUTH only.
+    pub(super) fn is_unclean(&self) -> bool {
+        self.unclean
     }
 
     /// Whether all commands of the client wait.
@@ -207,6 +216,7 @@ impl Session {
     fn switch(&mut self, leg: Leg) {
         self.tls.cover[leg] = Cover::Switching;
         if leg == Leg::Client {
+            self.tls.expected = None;
             self.output.pause();
         }
         self.act(Action::StartTls { leg });
@@ -220,6 +230,7 @@ impl Session {
         match leg {
             Leg::Client => {
                 self.output.resume();
+                self.follow_expected_name();
                 if let Some(why) = self.tls.farewell {
                     self.release();
                     self.close(why);
@@ -241,6 +252,9 @@ impl Session {
     /// The end of TLS with the client, behind the reply that was just sent.
     fn stop_tls(&mut self, cover: Cover) {
         self.tls.cover.client = cover;
+        if cover == Cover::Clear {
+            self.tls.expected = None;
+        }
         self.act(Action::StopTls { leg: Leg::Client });
         if self.has_more_from_client() {
             self.close(Reason::LeftOver(Leg::Client));
@@ -287,7 +301,7 @@ impl Session {
 
     /// Whether the next command turns a connection over and its time has not come.
     pub(super) fn is_at_a_turn(&self) -> bool {
-        (self.settings.tls != TlsSettings::default() || self.settings.from_user)
+        (self.settings.tls != TlsSettings::default() || self.settings.from_user || self.has_hosts())
             && self.held.next_line().is_some_and(|line| line.parse().is_ok_and(|command| self.is_turn(&command)))
             && !self.is_quiet()
     }
@@ -299,8 +313,10 @@ impl Session {
                 self.tls.cover.client == Cover::Clear
             }
             (ClientTls::Terminate(terms), Command::Ccc) => self.may_clear(terms),
-            _ if self.names_another_server(command) => true,
-            (_, Command::Rein) => self.settings.tls.server != ServerTls::Plain || self.does_rein_clear(),
+            _ if self.names_another_server(command) || self.names_another_host(command) => true,
+            (_, Command::Rein) => {
+                self.settings.tls.server != ServerTls::Plain || self.does_rein_clear() || self.does_rein_leave()
+            }
             _ => false,
         }
     }

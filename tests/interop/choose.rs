@@ -4,10 +4,10 @@ use std::fs;
 use std::time::Duration;
 
 use crate::SOME_CELLS;
-use crate::clients::{Kind as Client, Mode, Tls, Version};
+use crate::clients::{Kind as Client, Mode, PYTHON, Tls, Version};
 use crate::matrix::{Cell, run_cells};
 use crate::net::{EIP, Host, Net, PROXY};
-use crate::process::{Outcome, bounded};
+use crate::process::{Daemon, Outcome, bounded};
 use crate::proxy;
 use crate::servers::{Kind, Security, Server, make_writable_dir, place};
 
@@ -67,4 +67,53 @@ fn lftp_has_a_proxy() {
         "{}",
         refused.transcript
     );
+}
+
+/// Two servers behind one address; one of them knows neither HOST nor TLS.
+#[test]
+fn rfc_16_hosts_by_command_and_by_handshake() {
+    let net = Net::new(PROXY);
+    let server = Server::start(&net, Kind::Vsftpd);
+    place(&server.root().join("which"), b"the first");
+    let second = net.scratch().join("second");
+    fs::create_dir(&second).unwrap();
+    fs::write(second.join("which"), b"the second").unwrap();
+    let mut command = net.command(Host::Server, PYTHON);
+    command.args(["-c", include_str!("servers/second.py")]).arg(&second);
+    let _second = Daemon::start(&mut command, net.scratch().join("second.log"), 2121);
+    let proxy = proxy::with_hosts(&net);
+    let ask = |name: &str, way: &str| {
+        let mut command = net.command(Host::Client, PYTHON);
+        command.args(["-c", include_str!("hosts.py"), EIP, name, way]);
+        let outcome = bounded(&command, Duration::from_secs(30));
+        assert!(outcome.success, "{name} {way}: {}\n{}", outcome.transcript, proxy.said());
+        outcome.transcript
+    };
+    let by_host = ask("second.example", "host");
+    assert!(by_host.starts_with("220 (vsFTPd"), "{by_host}");
+    assert!(by_host.contains("\n220 the second\n") && by_host.contains("\n HOST\n"), "{by_host}");
+    assert_eq!(by_host.matches("which: the second").count(), 2, "{by_host}");
+    let by_name = ask("second.example", "sni");
+    assert_eq!(by_name.matches("which: the second").count(), 2, "{by_name}");
+    assert!(by_name.contains("504 HOST differs"), "{by_name}");
+    // A name that is not mapped.
+    assert_eq!(ask("first.example", "sni").matches("which: the first").count(), 2);
+}
+
+/// Another TLS library's client.
+#[test]
+fn rfc_16_openssl_says_the_name() {
+    let net = Net::new(PROXY);
+    let _server = Server::start(&net, Kind::Vsftpd);
+    let second = net.scratch().join("second");
+    fs::create_dir(&second).unwrap();
+    let mut command = net.command(Host::Server, PYTHON);
+    command.args(["-c", include_str!("servers/second.py")]).arg(&second);
+    let _second = Daemon::start(&mut command, net.scratch().join("second.log"), 2121);
+    let proxy = proxy::with_hosts(&net);
+    // pyftpdlib's words for a user.
+    let script = "(sleep 1; printf 'USER anonymous\\r\\n'; sleep 1; printf 'QUIT\\r\\n'; sleep 1) | \
+                  openssl s_client -quiet -starttls ftp -connect 203.0.113.10:21 -servername second.example 2>&1";
+    let outcome = bounded(net.command(Host::Client, "sh").args(["-c", script]), Duration::from_secs(20));
+    assert!(outcome.transcript.contains("331 Username ok"), "{}\n{}", outcome.transcript, proxy.said());
 }

@@ -93,6 +93,27 @@ listeners:
     start(net, Host::Proxy, &config, 21)
 }
 
+/// On a machine of its own, with a server of its own for `second.example`, and TLS.
+pub fn with_hosts(net: &Net) -> Daemon {
+    certificate::write(net.scratch());
+    let dir = net.scratch().display();
+    let config = format!(
+        r#"
+listeners:
+  - name: interop
+    bind: "172.16.0.10:21"
+    upstream: "172.16.0.20:21"
+    hosts: {{ second.example: "172.16.0.20:2121" }}
+    client:
+      address_map: [{{ peers: any, announce: 203.0.113.10 }}]
+      data_ports: 20000-20020
+    tls:
+      client: {{ mode: terminate, certificate: {dir}/cert.pem, key: {dir}/key.pem }}
+"#
+    );
+    start(net, Host::Proxy, &config, 21)
+}
+
 /// On the router between clients and servers, which leads their connections to it.
 pub fn on_the_way(net: &Net, networks: &str, user: Privileges) -> Daemon {
     on_the_way_at(net, r#"["0.0.0.0:2121", "[::]:2121"]"#, networks, user)

@@ -139,3 +139,54 @@ fn sec_25_servers_that_are_tried_out_count_as_failed_logins() {
     client.line_starting("530 This server");
     scene.proxy.logs("failed logins: each further one waits 5 s");
 }
+
+/// A proxy with a second server for `second.example`.
+fn with_hosts() -> (Scene, Door) {
+    let net = Net::new();
+    let yaml = format!(
+        "listeners:\n  - bind: \"{}\"\n    upstream: \"{}\"\n    hosts: {{ second.example: \"{}\" }}\n    client: \
+         {{ address_map: [{{ peers: any, announce: 203.0.113.10 }}], data_ports: 20000-20063 }}\n",
+        net.proxy(),
+        net.server(),
+        SocketAddr::new(net.stranger(), SERVER_PORT),
+    );
+    let scene = Scene::start_at(net, &yaml, &[net.proxy()]);
+    let second = Door::open(&scene.log, "second", scene.net.stranger(), SERVER_PORT);
+    (scene, second)
+}
+
+#[test]
+fn rfc_16_host_replaces_the_server() {
+    let (scene, door) = with_hosts();
+    let Session { mut client, mut server, log } = scene.greeted(scene.net.client());
+    client.send("HOST second.example\r\nUSER alice\r\n");
+    let second = door.accept();
+    let (heard, _) = server.rest();
+    assert_eq!(heard, b"", "it never sees HOST");
+    let mut session = Session { client, server: second, log };
+    session.reply("220 the second\r\n");
+    session.server.expect("USER alice\r\n");
+    session.reply("331 Password required\r\n");
+    session.exchange("PASS x\r\n", "230 in\r\n");
+    let mut data = session.transfer("RETR a\r\n");
+    data.server.send("data");
+    data.server.finish();
+    session.reply("226 done\r\n");
+    data.client.expect("data");
+    drop(data);
+    session.refused("HOST second.example\r\n", "503 ");
+    // Without HOST nothing is different.
+    let mut plain = scene.session();
+    plain.is_usable();
+    drop(session);
+    scene.proxy.logs(&format!("server={}", door.addr()));
+}
+
+#[test]
+fn rel_10_a_host_that_is_down_ends_the_session() {
+    let (scene, door) = with_hosts();
+    drop(door);
+    let mut session = scene.greeted(scene.net.client());
+    session.client.send("HOST second.example\r\n");
+    session.client.line_starting("421 Service not available");
+}

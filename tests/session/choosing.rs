@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ftp_alg::addr::Leg;
+use ftp_alg::ftp::host::HostName;
 use ftp_alg::nat::DataMode::Same;
 use ftp_alg::session::{Action, ClientTls, Event, Reason, ServerTls, Settings, Terminate, TlsSettings};
 use proptest::prelude::*;
@@ -407,4 +408,260 @@ proptest! {
             prop_assert_eq!(cut.d.sent_raw(Leg::Client), whole.d.sent_raw(Leg::Client));
         }
     }
+}
+
+const A: usize = 0;
+const B: usize = 1;
+
+/// `a.example` and `b.example` have servers of their own.
+fn with_hosts(client: ClientTls, server: ServerTls) -> Driver {
+    let hosts = ["a.example", "b.example", "[10.0.0.1]"].map(|name| HostName::parse(name.as_bytes()).unwrap());
+    let tls = TlsSettings { client, server };
+    Driver::unconnected(Settings { hosts: hosts.to_vec(), tls, ..settings(Same) }, CLIENT)
+}
+
+/// Greeted by `upstream`; nothing recorded.
+fn greeted_with_hosts(client: ClientTls) -> Driver {
+    let mut d = with_hosts(client, ServerTls::Plain);
+    d.connect(SERVER);
+    d.server("220 default\r\n");
+    d.forget();
+    d
+}
+
+/// The client's handshake is done, and has named a server.
+fn expects(d: &mut Driver, name: &str) {
+    d.event(Event::NameExpected { name });
+    d.event(Event::TlsReady { leg: Leg::Client });
+}
+
+fn host(n: usize) -> String {
+    format!("connect host {n}")
+}
+
+#[test]
+fn rfc_16_host_leads_to_its_server_whose_greeting_is_the_answer() {
+    let mut d = greeted_with_hosts(ClientTls::Refuse);
+    d.client("NOOP\r\nHOST A.example.\r\nUSER u\r\n");
+    assert_eq!((d.server_got().as_str(), d.deeds().len()), ("NOOP\n", 0), "NOOP has not been answered");
+    d.server("200 x\r\n");
+    assert_eq!(d.deeds(), [host(A)]);
+    d.connect("172.16.0.21:21");
+    d.server("220-a\r\n220 a\r\n");
+    assert_eq!(d.client_got(), "200 x\n220-a\n220 a\n");
+    assert_eq!(d.server_got(), "USER u\n", "HOST is not for it");
+    // The RFC allows another one before USER.
+    let mut d = greeted_with_hosts(ClientTls::Refuse);
+    d.client("HOST a.example\r\n");
+    d.connect("172.16.0.21:21");
+    d.server("220 a\r\n");
+    d.forget();
+    d.client("HOST a.example\r\n");
+    assert_eq!((d.client_got().as_str(), d.deeds().len()), ("220 Host accepted.\n", 0));
+    d.client("HOST [10.0.0.1]\r\n");
+    assert_eq!(d.deeds(), [host(2)]);
+    // One that cannot be reached, or turns us away, is not the default in disguise.
+    d.event(Event::ServerFailed);
+    assert_eq!((d.client_got().as_str(), d.closed()), (UNAVAILABLE, Some(Reason::ServerUnavailable)));
+}
+
+#[test]
+fn rfc_16_hosts_that_are_unknown_malformed_or_late_are_refused() {
+    let mut d = greeted_with_hosts(ClientTls::Refuse);
+    for (line, answer) in [
+        ("HOST c.example", "504 Unknown host.\n"),
+        ("HOST 10.0.0.2", "504 Unknown host.\n"),
+        ("HOST [2001:db8::1]", "504 Unknown host.\n"),
+        ("HOST a.example:21", "501 Illegal HOST argument.\n"),
+        ("HOST [a.example]", "501 Illegal HOST argument.\n"),
+        ("HOST", "501 Illegal HOST argument.\n"),
+    ] {
+        d.client(format!("{line}\r\n"));
+        assert_eq!((d.client_got().as_str(), d.server_got().as_str()), (answer, ""), "{line}");
+    }
+    for late in ["331 x\r\n", "230 x\r\n"] {
+        let mut d = greeted_with_hosts(ClientTls::Refuse);
+        d.client("USER u\r\n");
+        d.server(late);
+        d.forget();
+        d.client("HOST a.example\r\n");
+        assert_eq!((d.client_got().as_str(), d.server_got().as_str()), ("503 HOST comes before USER.\n", ""));
+    }
+}
+
+#[test]
+fn rfc_16_rein_leads_back_to_upstream() {
+    let mut d = greeted_with_hosts(ClientTls::Refuse);
+    d.client("HOST b.example\r\n");
+    d.connect("172.16.0.21:21");
+    d.server("220 b\r\n");
+    d.client("USER u\r\n");
+    d.server("230 in\r\n");
+    d.forget();
+    d.client("REIN\r\nUSER v\r\n");
+    assert_eq!((d.deeds(), d.server_got().as_str()), (vec!["connect".to_owned()], ""));
+    d.connect(SERVER);
+    d.server("220 default\r\n");
+    assert_eq!((d.client_got().as_str(), d.server_got().as_str()), ("220 default\n", "USER v\n"));
+    // At `upstream` it is a command like any other.
+    d.server("230 in\r\n");
+    d.client("REIN\r\n");
+    assert_eq!(d.server_got(), "REIN\n");
+}
+
+#[test]
+fn rfc_16_the_name_in_the_handshake_leads_to_its_server() {
+    let explicit = ClientTls::Terminate(TERMS);
+    let mut d = greeted_with_hosts(explicit);
+    d.client("AUTH TLS\r\n");
+    expects(&mut d, "B.example");
+    assert_eq!(d.deeds(), ["TLS with client".to_owned(), host(B)]);
+    d.connect("172.16.0.21:21");
+    d.server("220 b\r\n");
+    assert_eq!(d.client_got(), "234 AUTH TLS successful.\n", "nobody has asked for a greeting");
+    d.client("HOST a.example\r\nHOST [10.0.0.1]\r\nHOST b.example\r\nUSER u\r\n");
+    const DIFFERS: &str = "504 HOST differs from the server name of the TLS handshake.\n";
+    assert_eq!(d.client_got(), format!("{DIFFERS}{DIFFERS}220 Host accepted.\n"));
+    assert_eq!(d.server_got(), "USER u\n");
+    // From the first byte: nobody is connected to before the name is known, and the server greets the client.
+    let implicit = ClientTls::Terminate(Terminate { implicit: true, ..TERMS });
+    for (name, deed) in [(Some("a.example"), host(A)), (Some("c.example"), "connect".into()), (None, "connect".into())]
+    {
+        let mut d = with_hosts(implicit, ServerTls::Plain);
+        assert_eq!(d.deeds(), ["TLS with client"]);
+        name.iter().for_each(|name| d.event(Event::NameExpected { name }));
+        d.event(Event::TlsReady { leg: Leg::Client });
+        assert_eq!(d.deeds(), [deed], "{name:?}");
+        d.connect(SERVER);
+        d.server("220 x\r\n");
+        assert_eq!(d.client_got(), "220 x\n");
+    }
+}
+
+#[test]
+fn rfc_16_the_handshake_overrules_a_host_before_it() {
+    let before = |name: Option<&str>| {
+        let mut d = greeted_with_hosts(ClientTls::Terminate(TERMS));
+        d.client("HOST a.example\r\n");
+        d.connect("172.16.0.21:21");
+        d.server("220 a\r\n");
+        d.client("AUTH TLS\r\n");
+        d.forget();
+        name.iter().for_each(|name| d.event(Event::NameExpected { name }));
+        d.event(Event::TlsReady { leg: Leg::Client });
+        d.deeds()
+    };
+    assert_eq!(before(Some("a.example")), [""; 0]);
+    assert_eq!(before(Some("b.example")), [host(B)]);
+    assert_eq!(before(Some("c.example")), ["connect"]);
+    assert_eq!(before(None), [""; 0]);
+    // RFC 2228 §3: a login before AUTH is forgotten at the host, too.
+    let mut d = greeted_with_hosts(ClientTls::Terminate(TERMS));
+    d.client("HOST a.example\r\n");
+    d.connect("172.16.0.21:21");
+    d.server("220 a\r\n");
+    d.client("USER u\r\n");
+    d.server("230 in\r\n");
+    d.client("AUTH TLS\r\n");
+    d.forget();
+    expects(&mut d, "a.example");
+    assert_eq!(d.deeds(), [host(A)]);
+}
+
+/// RFC 4217 §13: REIN ends TLS, and with it the name goes.
+#[test]
+fn rfc_16_rein_forgets_the_name_of_the_handshake() {
+    let mut d = greeted_with_hosts(ClientTls::Terminate(TERMS));
+    d.client("AUTH TLS\r\n");
+    expects(&mut d, "b.example");
+    d.connect("172.16.0.21:21");
+    d.server("220 b\r\n");
+    d.forget();
+    d.client("REIN\r\n");
+    assert_eq!(d.deeds(), ["connect"]);
+    d.connect(SERVER);
+    d.server("220 default\r\n");
+    assert_eq!((d.client_got().as_str(), d.deeds()), ("220 default\n", vec!["no TLS with client".to_owned()]));
+    d.client("HOST a.example\r\n");
+    assert_eq!(d.deeds(), [host(A)]);
+    // Where TLS is from the first byte it stays, and so does the name.
+    let mut d = with_hosts(ClientTls::Terminate(Terminate { implicit: true, ..TERMS }), ServerTls::Plain);
+    expects(&mut d, "b.example");
+    d.connect(SERVER);
+    d.server("220 b\r\n");
+    d.forget();
+    d.client("REIN\r\n");
+    assert_eq!((d.server_got().as_str(), d.deeds().len()), ("REIN\n", 0));
+}
+
+/// Without `hosts` HOST is the server's affair, but not against the name of the handshake.
+#[test]
+fn rfc_16_without_hosts_host_has_to_be_the_name_of_the_handshake() {
+    let greeted = || {
+        let settings = Settings {
+            tls: TlsSettings { client: ClientTls::Terminate(TERMS), server: ServerTls::Plain },
+            ..settings(Same)
+        };
+        let mut d = Driver::unconnected(settings, CLIENT);
+        d.connect(SERVER);
+        d.server("220 x\r\n");
+        d.forget();
+        d
+    };
+    let mut d = greeted();
+    d.client("AUTH TLS\r\n");
+    expects(&mut d, "a.example");
+    d.forget();
+    d.client("HOST b.example\r\nHOST a.example\r\n");
+    assert_eq!(d.client_got(), "504 HOST differs from the server name of the TLS handshake.\n");
+    assert_eq!(d.server_got(), "HOST a.example\n");
+    // What the server was told before is not said again.
+    for (expected, reconnects) in [("a.example", false), ("b.example", true)] {
+        let mut d = greeted();
+        d.client("HOST a.example\r\n");
+        d.server("220 a\r\n");
+        d.client("AUTH TLS\r\n");
+        d.forget();
+        expects(&mut d, expected);
+        assert_eq!(d.deeds().contains(&"connect".to_owned()), reconnects, "{expected}");
+        d.connect(SERVER);
+        d.server("220 x\r\n");
+        assert_eq!(d.server_got(), "", "{expected}");
+    }
+}
+
+#[test]
+fn rfc_11_feat_has_host_where_it_is_ours() {
+    let feat = |client, reply: &str| {
+        let mut d = greeted_with_hosts(client);
+        d.client("FEAT\r\n");
+        d.server(reply);
+        d.client_got()
+    };
+    let server = "211-x\r\n AUTH TLS\r\n HOST\r\n SIZE\r\n211 End\r\n";
+    assert_eq!(feat(ClientTls::Refuse, server), "211-x\n SIZE\n HOST\n211 End\n");
+    assert_eq!(feat(ClientTls::Passthrough, server), "211-x\n AUTH TLS\n SIZE\n HOST\n211 End\n");
+    assert_eq!(feat(ClientTls::Terminate(TERMS), server), "211-x\n SIZE\n HOST\n AUTH TLS\n PBSZ\n PROT\n211 End\n");
+    for client in [ClientTls::Refuse, ClientTls::Passthrough] {
+        assert_eq!(feat(client, "502 what\r\n"), "211-Extensions supported:\n HOST\n211 End\n");
+        assert_eq!(feat(client, "211 none\r\n"), "211-Extensions supported:\n HOST\n211 End\n");
+    }
+}
+
+#[test]
+fn a_host_is_spoken_to_in_tls_like_every_server() {
+    let mut d = with_hosts(ClientTls::Refuse, ServerTls::Explicit);
+    d.connect(SERVER);
+    d.server("220 default\r\n234 go\r\n");
+    d.event(Event::TlsReady { leg: Leg::Server });
+    d.server("200 size\r\n200 level\r\n");
+    d.forget();
+    d.client("HOST a.example\r\nUSER u\r\n");
+    d.connect("172.16.0.21:21");
+    d.server("220 a\r\n");
+    assert_eq!((d.client_got().as_str(), d.server_got().as_str()), ("220 a\n", "AUTH TLS\n"));
+    d.server("234 go\r\n");
+    d.event(Event::TlsReady { leg: Leg::Server });
+    d.server("200 size\r\n200 level\r\n");
+    assert_eq!(d.server_got(), "PBSZ 0\nPROT P\nUSER u\n");
 }

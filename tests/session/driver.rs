@@ -44,6 +44,7 @@ pub(crate) fn settings(data_mode: DataMode) -> Settings {
     Settings {
         data_mode,
         from_user: false,
+        hosts: Vec::new(),
         policy: Policy::default(),
         denied: Vec::new(),
         line: MAX_LINE,
@@ -257,6 +258,7 @@ pub(crate) fn deed(action: &Action) -> Option<String> {
         Action::StartTls { leg } => format!("TLS with {leg}"),
         Action::StopTls { leg } => format!("no TLS with {leg}"),
         Action::Connect { to: Destination::Listener } => "connect".to_owned(),
+        Action::Connect { to: Destination::Host(index) } => format!("connect host {index}"),
         Action::Connect { to: Destination::Named(server) } => format!("connect {}:{}", server.host, server.port),
         Action::PassThrough => "pass through".to_owned(),
         Action::Begin { protect: PerLeg { client: false, server: false }, .. } => return None,

@@ -1,11 +1,13 @@
 //! `upstream` of a listener, and what guards it, from their texts.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Reader;
 use crate::config::report::{KeyPath, Wrong};
 use crate::config::value::{self, Chosen};
-use crate::config::{Selection, raw};
+use crate::config::{Selection, Upstream, raw};
+use crate::ftp::host::HostName;
 use crate::nat::destinations::{Destinations, Permit, Place};
 
 const NETWORKS: &str = "write the servers that may be reached, like `upstream_networks: [10.0.0.0/8]`";
@@ -54,6 +56,37 @@ impl Reader<'_, '_> {
         }
         let paths = (0..texts.len()).map(|i| at.index(i));
         Some(paths.zip(texts).filter_map(|(at, text)| self.optional(text, &at, value::permit)).collect())
+    }
+
+    /// Servers by name.
+    pub(super) fn hosts(
+        &mut self,
+        raw: BTreeMap<String, Option<String>>,
+        upstream: Option<&Selection>,
+        at: &KeyPath,
+    ) -> Vec<(KeyPath, HostName, Upstream)> {
+        if let (false, Some(Selection::OriginalDestination(_) | Selection::FromUser(_))) = (raw.is_empty(), upstream) {
+            let what = "clients choose the server in another way already";
+            let help = "remove it; or write as `upstream` the server of clients that say no name";
+            self.problems.report(at, Wrong::new(what, help));
+        }
+        let mut hosts: Vec<(KeyPath, HostName, Upstream)> = Vec::new();
+        for (key, text) in raw {
+            let at = at.key(&key);
+            let Some(server) = self.optional(text, &at, value::upstream) else { continue };
+            match HostName::parse(key.as_bytes()) {
+                None => {
+                    let help = "write a DNS name like `ftp.example.com`, or an address in brackets";
+                    self.problems.report(&at, Wrong::new(format!("`{key}` is not a host"), help));
+                }
+                Some(name) if hosts.iter().any(|(_, other, _)| *other == name) => {
+                    let what = format!("`{name}` has a server already");
+                    self.problems.report(&at, Wrong::new(what, "keep one of the two: case does not tell them apart"));
+                }
+                Some(name) => hosts.push((at, name, server)),
+            }
+        }
+        hosts
     }
 
     /// What a client dials is an address.

@@ -50,7 +50,12 @@ impl Control {
     /// Tells the session what has become of a handshake.
     pub(super) fn handshake(&mut self, leg: Leg) {
         match self.wire(leg).and_then(Wire::handshake) {
-            Some(Ok(())) => self.handle(Event::TlsReady { leg }),
+            Some(Ok(())) => {
+                if let Some(name) = self.client.server_name().filter(|_| leg == Leg::Client) {
+                    self.handle(Event::NameExpected { name: &name });
+                }
+                self.handle(Event::TlsReady { leg });
+            }
             Some(Err(error)) => {
                 self.journal.no_tls(leg, &error);
                 self.handle(Event::TlsFailed { leg });

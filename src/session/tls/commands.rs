@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::{ClientTls, Cover, ServerTls, Terminate};
 use crate::addr::Leg;
 use crate::ftp::command::{Command, CommandLine, Mechanism, Protection};
-use crate::ftp::reply::Code;
+use crate::ftp::reply::{Code, feat_names, feat_names_hidden};
 use crate::session::Session;
 use crate::session::client::NOT_IMPLEMENTED;
 use crate::session::destination::Origin;
@@ -53,9 +53,9 @@ impl Session {
                 self.withdraw_offer();
                 self.answer("425 Cannot open data connection.\r\n");
             }
-            Command::Host if self.tls.cover.client == Cover::Clear => self.forward(line, Pending::Host(line.wire())),
+            Command::Host(_) if self.tls.cover.client == Cover::Clear => self.forward(line, Pending::Host(line.wire())),
             Command::Rein => return self.is_rein_settled(),
-            Command::Feat | Command::Help | Command::Host | Command::Quit => return false,
+            Command::Feat | Command::Help | Command::Host(_) | Command::Quit => return false,
             _ => {
                 self.tls.unclean |= self.server.is_some();
                 return false;
@@ -68,7 +68,7 @@ impl Session {
     /// RFC 7151 §3), after CCC for another login.
     fn needs_tls(&self, command: &Command<'_>) -> bool {
         match self.tls.cover.client {
-            Cover::Clear => !matches!(command, Command::Feat | Command::Help | Command::Host | Command::Quit),
+            Cover::Clear => !matches!(command, Command::Feat | Command::Help | Command::Host(_) | Command::Quit),
             Cover::Cleared => matches!(command, Command::User(_) | Command::Pass),
             Cover::Switching | Cover::Tls => false,
         }
@@ -89,7 +89,8 @@ impl Session {
         self.urgent = false;
         if self.has_more_from_client() {
             self.close(Reason::LeftOver(Leg::Client));
-        } else if self.tls.unclean {
+        } else if self.tls.unclean && !self.has_hosts() {
+            // Otherwise the name in the handshake says where to.
             self.reconnect_to_same(Origin::Auth);
         }
     }
@@ -146,17 +147,17 @@ impl Session {
 
     /// Whether REIN ends TLS with the client, behind its reply (RFC 4217 §13): not on a port of implicit TLS, where there
     /// is no AUTH that would start it again.
-    pub(super) fn does_rein_clear(&self) -> bool {
+    pub(in crate::session) fn does_rein_clear(&self) -> bool {
         self.tls.cover.client == Cover::Tls && !self.settings.tls.protects_at_first()
     }
 
     /// A server that is spoken to in TLS would end that as well. It is left, and the next greeting answers the client.
     fn is_rein_settled(&mut self) -> bool {
-        let reconnects = self.settings.tls.server != ServerTls::Plain;
+        let reconnects = self.settings.tls.server != ServerTls::Plain || self.does_rein_leave();
         self.tls.rein = reconnects || self.does_rein_clear();
         if reconnects {
             self.tls.host = None;
-            self.reconnect_to_same(Origin::Rein);
+            self.reconnect(self.destination_after_rein(), Origin::Rein);
         }
         reconnects
     }
@@ -180,7 +181,11 @@ impl Session {
     /// What happens to the lines of a reply to FEAT: names of what we do not offer go, and ours come in.
     pub(in crate::session) fn feat_route(&self, code: Code) -> Route {
         match self.settings.tls.client {
+            ClientTls::Refuse | ClientTls::Passthrough if self.has_hosts() && matches!(code.get(), 500 | 502) => {
+                Route::Drop
+            }
             ClientTls::Refuse => Route::Filter,
+            ClientTls::Passthrough if self.has_hosts() => Route::Filter,
             ClientTls::Passthrough => Route::Pass,
             // A server that does not know FEAT (IIS 5) has features now.
             ClientTls::Terminate(_) if matches!(code.get(), 500 | 502) => Route::Drop,
@@ -213,9 +218,19 @@ impl Session {
 
     /// What we offer ourselves (RFC 4217 §6).
     pub(in crate::session) fn features(&self) -> Option<String> {
-        let ClientTls::Terminate(terms) = self.settings.tls.client else { return None };
+        let host = if self.has_hosts() { " HOST\r\n" } else { "" };
+        let ClientTls::Terminate(terms) = self.settings.tls.client else {
+            return self.has_hosts().then(|| host.to_owned());
+        };
         let auth = if terms.implicit { "" } else { " AUTH TLS\r\n" };
         let ccc = if terms.allow_ccc && !terms.implicit { " CCC\r\n" } else { "" };
-        Some(format!("{auth} PBSZ\r\n PROT\r\n{ccc}"))
+        Some(format!("{host}{auth} PBSZ\r\n PROT\r\n{ccc}"))
+    }
+
+    /// Whether a line within the server's reply to FEAT is not for the client.
+    pub(in crate::session) fn is_feature_hidden(&self, line: &[u8]) -> bool {
+        self.settings.denied.iter().any(|name| name.is_in_feat(line))
+            || (self.settings.tls.client != ClientTls::Passthrough && feat_names_hidden(line))
+            || (self.has_hosts() && feat_names(line, "HOST"))
     }
 }

@@ -36,7 +36,8 @@ fn can_be_planned(config: &Config) {
     // Names are looked up for the plan: nothing leaves this machine.
     let has_names = config.listeners.iter().any(|listener| {
         let rules = listener.client.address_map.rules().iter().chain(listener.server.address_map.rules());
-        matches!(listener.upstream.fixed(), Some(Upstream::Name { .. }))
+        !listener.hosts.is_empty()
+            || matches!(listener.upstream.fixed(), Some(Upstream::Name { .. }))
             || rules.into_iter().any(|rule| matches!(rule.announce, Announce::Name(_)))
     });
     if !has_names {

@@ -103,7 +103,7 @@ fn is_opaque(line: &[u8]) -> bool {
                 | Command::Pass
                 | Command::Acct
                 | Command::Mode(_)
-                | Command::Host
+                | Command::Host(_)
                 | Command::Help
                 | Command::Noop
                 | Command::Other => true,
