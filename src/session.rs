@@ -12,7 +12,8 @@
 //!
 //! Commands flow from the client through `held` (they wait while a data channel is set up, or until an upload
 //! is with the server) into `pending`, replies flow back through `output` (a success waits until the
-//! client has the data). In between, `exchange` sets data channels up and `transfer` follows them, and `tls` says
+//! client has the data). Which server that is may be for the client to say: `destination`, and `reception` and `hosts` for
+//! the two ways of saying it. In between, `exchange` sets data channels up and `transfer` follows them, and `tls` says
 //! what each connection is covered by.
 
 mod client;

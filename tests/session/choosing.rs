@@ -288,6 +288,8 @@ enum Step {
     Server(String),
     Connect,
     Refuse,
+    /// The client's handshake, if one is under way.
+    Ready(Option<&'static str>),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -323,15 +325,39 @@ struct Stage {
     /// The present server has said something.
     spoken: bool,
     told: Vec<String>,
+    has_hosts: bool,
+    /// The client's handshake is under way.
+    switching: bool,
     /// The session awaits whether the client may log in, or a port.
     asked: Option<Event<'static>>,
 }
 
 impl Stage {
-    fn new() -> Self {
-        let mut d = received();
+    /// Clients that name the server.
+    fn from_user() -> Self {
+        Self::new(received())
+    }
+
+    /// Clients that say a host, or expect one.
+    fn with_hosts() -> Self {
+        let mut stage = Self::new(with_hosts(ClientTls::Terminate(TERMS), ServerTls::Plain));
+        (stage.connecting, stage.has_hosts) = (true, true);
+        stage.told.push(String::new());
+        stage
+    }
+
+    fn new(mut d: Driver) -> Self {
         (d.permits, d.binds) = (false, false);
-        Self { d, connecting: false, connected: false, spoken: false, told: Vec::new(), asked: None }
+        Self {
+            d,
+            connecting: false,
+            connected: false,
+            spoken: false,
+            told: Vec::new(),
+            has_hosts: false,
+            switching: false,
+            asked: None,
+        }
     }
 
     fn step(&mut self, step: &Step, size: usize) {
@@ -346,7 +372,11 @@ impl Stage {
                 self.connecting = false;
                 self.d.event(Event::ServerRefused);
             }
-            Step::Connect | Step::Refuse => {}
+            Step::Ready(name) if std::mem::take(&mut self.switching) => {
+                name.iter().for_each(|name| self.d.event(Event::NameExpected { name }));
+                self.d.event(Event::TlsReady { leg: Leg::Client });
+            }
+            Step::Connect | Step::Refuse | Step::Ready(_) => {}
         }
         self.look();
         // What is asked for is carried out behind each read, however the bytes were cut.
@@ -376,13 +406,17 @@ impl Stage {
                     self.told.push(String::new());
                 }
                 Action::Write { leg: Leg::Server, data, .. } => {
-                    assert!(self.connected && self.spoken, "{data:?} before the server has greeted");
+                    assert!(self.connected && (self.spoken || self.has_hosts), "{data:?} before the greeting");
                     let text = String::from_utf8(data.to_vec()).unwrap();
                     assert!(!text.contains('@') || !text.starts_with("USER"), "{text}");
+                    assert!(!self.has_hosts || !text.starts_with("HOST"), "{text}");
                     let told = self.told.last_mut().unwrap();
-                    assert!(!told.is_empty() || text.starts_with("USER "), "{text} before USER");
+                    if !self.has_hosts {
+                        assert!(!told.is_empty() || text.starts_with("USER "), "{text} before USER");
+                    }
                     told.push_str(&text);
                 }
+                Action::StartTls { .. } => self.switching = true,
                 Action::AskLogin => self.asked = Some(Event::LoginPermitted),
                 Action::Bind { id, leg } => self.asked = Some(Event::PortBound { id, leg, at: announced(id, leg) }),
                 Action::Close { .. } => (self.connecting, self.connected) = (false, false),
@@ -400,7 +434,7 @@ proptest! {
     fn sec_08_any_chunking_leads_to_the_same_servers(
         steps in proptest::collection::vec(step(), 1..50), size in 1..12_usize,
     ) {
-        let (mut whole, mut cut) = (Stage::new(), Stage::new());
+        let (mut whole, mut cut) = (Stage::from_user(), Stage::from_user());
         for step in &steps {
             whole.step(step, usize::MAX);
             cut.step(step, size);
@@ -408,6 +442,42 @@ proptest! {
             prop_assert_eq!(cut.d.sent_raw(Leg::Client), whole.d.sent_raw(Leg::Client));
         }
     }
+
+    /// No server hears HOST, and where the client is led does not depend on how its bytes come.
+    #[test]
+    fn rfc_16_any_chunking_leads_to_the_same_hosts(
+        steps in proptest::collection::vec(host_step(), 1..50), size in 1..12_usize,
+    ) {
+        let (mut whole, mut cut) = (Stage::with_hosts(), Stage::with_hosts());
+        for step in &steps {
+            whole.step(step, usize::MAX);
+            cut.step(step, size);
+            prop_assert_eq!(&cut.told, &whole.told);
+            prop_assert_eq!(cut.d.sent_raw(Leg::Client), whole.d.sent_raw(Leg::Client));
+        }
+    }
+}
+
+fn host_step() -> impl Strategy<Value = Step> {
+    const CLIENT: &[&str] = &[
+        "HOST a.example\r\n",
+        "HOST b.example\r\n",
+        "HOST c.example\r\n",
+        "USER u\r\n",
+        "PASS p\r\n",
+        "NOOP\r\n",
+        "REIN\r\n",
+        "AUTH TLS\r\n",
+        "FEAT\r\n",
+        "HO",
+    ];
+    const SERVER: &[&str] = &["220 x\r\n", "331 x\r\n", "230 x\r\n", "200 x\r\n", "502 x\r\n", "211 x\r\n"];
+    prop_oneof![
+        4 => lines(CLIENT).prop_map(Step::Client),
+        4 => lines(SERVER).prop_map(Step::Server),
+        2 => Just(Step::Connect),
+        2 => select(&[None, Some("a.example"), Some("c.example")][..]).prop_map(Step::Ready),
+    ]
 }
 
 const A: usize = 0;
