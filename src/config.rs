@@ -28,11 +28,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use rustls::pki_types::ServerName;
 
 use crate::addr::Family;
+use crate::ftp::host::HostName;
 use crate::ftp::line::MAX_LINE;
 pub use crate::ftp::name::CommandName;
 pub use crate::nat::DataMode;
+use crate::nat::destinations::Destinations;
 use crate::nat::map::AddressMap;
 use crate::nat::policy::Policy;
 pub use report::{Error, Errors};
@@ -105,6 +108,18 @@ impl Config {
     }
 }
 
+impl Config {
+    /// Whether one of our listeners takes connections to the port of `addr` on every address of its family that this
+    /// machine has.
+    #[must_use]
+    pub fn serves_any_address_at(&self, addr: SocketAddr) -> bool {
+        let is_wildcard = |bind: &SocketAddr| {
+            bind.ip().is_unspecified() && bind.port() == addr.port() && bind.is_ipv4() == addr.is_ipv4()
+        };
+        self.listeners.iter().flat_map(|listener| &listener.bind).any(is_wildcard)
+    }
+}
+
 /// One entry of `listeners`: a set of addresses that clients connect to, and the server behind them.
 #[derive(Debug, Clone)]
 pub struct Listener {
@@ -112,8 +127,10 @@ pub struct Listener {
     pub name: String,
     /// Where clients connect; never empty.
     pub bind: Vec<SocketAddr>,
-    /// The FTP server.
-    pub upstream: Upstream,
+    /// Which FTP server a session is with.
+    pub upstream: Selection,
+    /// Servers for names, instead of `upstream`: for clients that say the name (HOST, or SNI).
+    pub hosts: Vec<(HostName, Upstream)>,
     /// The leg that faces the clients.
     pub client: LegConfig,
     /// The leg that faces the server.
@@ -213,8 +230,52 @@ impl ProxyProtocol {
 /// The port of `ftp-data` (RFC 959 §8).
 pub const FTP_DATA: u16 = 20;
 
-/// Where the FTP server is.
+/// Which FTP server a session is with (`upstream`).
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selection {
+    /// Always this one.
+    Fixed(Upstream),
+    /// The one that the client has dialled: its connection was led here on the way (nft REDIRECT or TPROXY).
+    OriginalDestination(Arc<Destinations>),
+    /// The one that the client names (`USER user@host`).
+    FromUser(Arc<Destinations>),
+}
+
+impl Selection {
+    /// The server, if there is but one.
+    #[must_use]
+    pub const fn fixed(&self) -> Option<&Upstream> {
+        match self {
+            Self::Fixed(upstream) => Some(upstream),
+            Self::OriginalDestination(_) | Self::FromUser(_) => None,
+        }
+    }
+
+    /// Whether connections are taken that clients have opened to somebody else.
+    #[must_use]
+    pub const fn intercepts(&self) -> bool {
+        matches!(self, Self::OriginalDestination(_))
+    }
+}
+
+impl fmt::Display for Selection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(upstream) => upstream.fmt(f),
+            Self::OriginalDestination(_) => f.write_str(ORIGINAL_DESTINATION),
+            Self::FromUser(_) => f.write_str(FROM_USER),
+        }
+    }
+}
+
+/// How [`Selection::OriginalDestination`] is written.
+const ORIGINAL_DESTINATION: &str = "original-destination";
+
+/// How [`Selection::FromUser`] is written.
+const FROM_USER: &str = "from-user";
+
+/// Where an FTP server is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Upstream {
     /// At this address.
     Address(SocketAddr),
@@ -225,6 +286,27 @@ pub enum Upstream {
         /// The control port.
         port: u16,
     },
+}
+
+impl Upstream {
+    /// The control port.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        match self {
+            Self::Address(addr) => addr.port(),
+            Self::Name { port, .. } => *port,
+        }
+    }
+
+    /// What its certificate should say. `None`: no certificate can say this name.
+    #[must_use]
+    pub fn server_name(&self) -> Option<ServerName<'static>> {
+        match self {
+            Self::Address(addr) => Some(ServerName::from(addr.ip())),
+            // A trailing dot is DNS notation, and no part of the name in a certificate (RFC 6066 §3).
+            Self::Name { host, .. } => ServerName::try_from(host.trim_end_matches('.').to_owned()).ok(),
+        }
+    }
 }
 
 impl fmt::Display for Upstream {

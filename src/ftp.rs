@@ -5,6 +5,7 @@
 //! framed by a [`ReplyFramer`](reply::ReplyFramer) and otherwise stays the bytes that it was.
 
 pub mod command;
+pub mod host;
 pub mod host_port;
 pub mod line;
 pub mod name;

@@ -39,6 +39,8 @@
 //! * A client makes us connect to a third party (bounce): only [`Policy::vet`](nat::policy::Policy::vet) makes a
 //!   [`DialTarget`](nat::policy::DialTarget), and nothing else can be dialled.
 //! * A server names a third party: its reply's address is never used, [`Policy::vet_server`](nat::policy::Policy::vet_server).
+//! * A client chooses a server that is none of its business, or ourselves: [`nat::destinations`], and loops are looked for
+//!   before and after connecting (`relay::upstream`).
 //! * Somebody else takes a data connection: a lease in [`relay::ports`] belongs to a port *and* a peer
 //!   (`client.data_peer` and `server.data_peer` can widen that). Ports that are passed through know only addresses:
 //!   `relay::passthrough`.

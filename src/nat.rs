@@ -1,5 +1,6 @@
 //! Translation and permission: what is announced to whom, and what may be dialled. Pure.
 
+pub mod destinations;
 pub mod map;
 pub mod policy;
 

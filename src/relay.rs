@@ -10,6 +10,7 @@ mod channel;
 mod control;
 pub mod copy;
 pub(crate) mod descriptors;
+mod directory;
 mod encryption;
 mod gate;
 mod journal;
@@ -36,6 +37,7 @@ use tokio_util::task::TaskTracker;
 
 use self::admission::Admission;
 use self::descriptors::{Plan, TooFewDescriptors};
+use self::directory::Directory;
 use self::encryption::{Encryption, EncryptionError};
 use self::gate::{Gate, Waiting};
 use self::listener::{ListenError, Refusals};
@@ -44,9 +46,8 @@ use self::passthrough::Sessions;
 use self::ports::bind::wildcard;
 use self::ports::{BindError, PortPool, PortRegistry};
 use self::splice::Pipes;
-use self::upstream::Connector;
 use crate::addr::{Leg, PerLeg};
-use crate::config::{Config, DataPorts, LegConfig, Listener, Upstream};
+use crate::config::{Config, DataPorts, LegConfig, Listener, Selection, Upstream};
 use crate::session::Settings;
 
 /// What the sessions of a listener share.
@@ -57,7 +58,7 @@ struct Shared {
     gate: Option<Arc<Gate>>,
     settings: Arc<Settings>,
     ports: PerLeg<PortPool>,
-    upstream: Connector,
+    directory: Directory,
     admission: Arc<Admission>,
     logins: Arc<Logins>,
     encryption: Encryption,
@@ -98,7 +99,7 @@ impl Shared {
             logins: Logins::new(&listener.name, limits.login_failures.get()),
             passed: Arc::default(),
             settings: Arc::new(settings(listener)),
-            upstream: Connector::new(listener, Arc::clone(config)),
+            directory: Directory::new(listener, Arc::clone(config)),
             config: listener.clone(),
             gate: Gate::new(listener, &process.waiting),
             ports,
@@ -159,7 +160,12 @@ impl Proxy {
         let process = Process::default();
         let plan = Plan::new(&config, descriptors::limit())?;
         plan.warn();
-        let registry = PortRegistry::bind_behind(&data_ports(&config), &gated_ports(&config, &process))?;
+        let (ranges, gated) = (data_ports(&config), gated_ports(&config, &process));
+        let intercepts = config.listeners.iter().any(|listener| listener.upstream.intercepts());
+        if intercepts {
+            tell_what_can_be_intercepted();
+        }
+        let registry = PortRegistry::bind_behind(&ranges, &gated, intercepts)?;
         let config = Arc::new(config);
         let drain = config.listeners.iter().map(|listener| listener.timeouts.drain).max().unwrap_or_default();
         let mut bound = Vec::new();
@@ -170,8 +176,9 @@ impl Proxy {
                 registry.pool(&data_addresses(listener, leg), &config.data_ports).admitting(config.data_peer.clone())
             };
             let pending = listener.limits.pending_ports_per_address;
+            let intercepts = listener.upstream.intercepts();
             let ports = PerLeg {
-                client: pool(Leg::Client, &listener.client).at_most(pending),
+                client: pool(Leg::Client, &listener.client).at_most(pending).for_any_address(intercepts),
                 server: pool(Leg::Server, &listener.server),
             };
             let shared = Shared::new(listener, &config, ports, sessions, process.clone())?;
@@ -184,7 +191,7 @@ impl Proxy {
         // Only now that everything is bound is anybody served.
         for (listeners, shared) in bound {
             for (listener, at) in listeners.into_iter().zip(&shared.config.bind) {
-                tracing::info!(listener = %shared.config.name, %at, upstream = %shared.upstream, "serving");
+                tracing::info!(listener = %shared.config.name, %at, upstream = %shared.directory, "serving");
                 tokio::spawn(listener::serve(Arc::clone(&shared), listener));
             }
         }
@@ -210,9 +217,19 @@ impl Proxy {
     }
 }
 
+fn tell_what_can_be_intercepted() {
+    if socket::may_be_transparent() {
+        tracing::info!("connections that nft REDIRECT or TPROXY leads here are taken");
+    } else {
+        tracing::info!("without CAP_NET_ADMIN only connections that nft REDIRECT leads here are taken, none by TPROXY");
+    }
+}
+
 fn settings(listener: &Listener) -> Settings {
     Settings {
         data_mode: listener.data_mode,
+        from_user: matches!(listener.upstream, Selection::FromUser(_)),
+        hosts: listener.hosts.iter().map(|(name, _)| name.clone()).collect(),
         policy: listener.policy,
         denied: listener.access.denied.clone(),
         line: listener.limits.line,
@@ -241,11 +258,11 @@ fn data_ports(config: &Config) -> Vec<(IpAddr, RangeInclusive<u16>)> {
 /// addresses this machine reaches the server is known with the first connection, and may change with a route.
 fn data_addresses(listener: &Listener, leg: Leg) -> Vec<IpAddr> {
     let own = listener.bind.iter().map(SocketAddr::ip);
-    match (leg, &listener.upstream) {
+    match (leg, listener.upstream.fixed()) {
         (Leg::Client, _) => own.collect(),
-        (Leg::Server, Upstream::Address(server)) => vec![wildcard(server.ip())],
+        (Leg::Server, Some(Upstream::Address(server))) if listener.hosts.is_empty() => vec![wildcard(server.ip())],
         // It may have addresses of either family; without IPv6 on this machine there is nothing to bind.
-        (Leg::Server, Upstream::Name { .. }) => {
+        (Leg::Server, _) => {
             let mut all: Vec<IpAddr> = own.map(wildcard).chain([IpAddr::V4(Ipv4Addr::UNSPECIFIED)]).collect();
             all.sort_unstable();
             all.dedup();

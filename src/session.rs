@@ -12,16 +12,20 @@
 //!
 //! Commands flow from the client through `held` (they wait while a data channel is set up, or until an upload
 //! is with the server) into `pending`, replies flow back through `output` (a success waits until the
-//! client has the data). In between, `exchange` sets data channels up and `transfer` follows them, `tls` says
+//! client has the data). Which server that is may be for the client to say: `destination`, and `reception` and `hosts` for
+//! the two ways of saying it. In between, `exchange` sets data channels up and `transfer` follows them, `tls` says
 //! what each connection is covered by, and `families` what changes where one is IPv6 and the other IPv4.
 
 mod announce;
 mod client;
+mod destination;
 pub mod event;
 mod exchange;
 mod families;
+mod hosts;
 mod output;
 mod pending;
+mod reception;
 mod server;
 mod setup;
 mod timer;
@@ -29,12 +33,13 @@ mod tls;
 mod transfer;
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+pub use self::destination::{Destination, Server};
 pub use self::event::{Action, ChannelId, ChannelReport, End, Event, Lack, Notice, Reason, TransferRecord};
 use self::exchange::Exchange;
 use self::output::Output;
@@ -44,7 +49,8 @@ use self::timer::{Timer, TimerTable};
 use self::tls::Tls;
 pub use self::tls::{ClientTls, ServerTls, Terminate, TlsSettings};
 use self::transfer::{Channels, Unhold};
-use crate::addr::{Leg, PerLeg, canonical};
+use crate::addr::{Leg, PerLeg};
+use crate::ftp::host::HostName;
 use crate::ftp::line::LineSplitter;
 use crate::ftp::name::CommandName;
 use crate::ftp::reply::ReplyFramer;
@@ -56,6 +62,10 @@ use crate::nat::policy::Policy;
 pub struct Settings {
     /// How data connections to the server are made.
     pub data_mode: DataMode,
+    /// Whether clients name the server themselves (`USER user@host`).
+    pub from_user: bool,
+    /// Names that lead to servers of their own, by HOST or in the client's TLS handshake.
+    pub hosts: Vec<HostName>,
     /// What may be dialled.
     pub policy: Policy,
     /// `policy.deny`: commands that never reach the server.
@@ -74,13 +84,6 @@ pub struct Settings {
     pub close: Duration,
 }
 
-/// The addresses of a control connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Connection {
-    peer: SocketAddr,
-    local: SocketAddr,
-}
-
 /// How far a control connection is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Flow {
@@ -94,8 +97,13 @@ struct Flow {
 #[derive(Debug)]
 pub struct Session {
     settings: Arc<Settings>,
-    client: SocketAddr,
-    server: Option<Connection>,
+    client: IpAddr,
+    /// Its address, once the connection to it stands.
+    server: Option<IpAddr>,
+    /// What it is, unless the client is yet to name it.
+    destination: Option<Destination>,
+    /// USER for the server that the client has named, until there is a connection. Boxed, as it is soon over.
+    introduction: Option<Box<Bytes>>,
     flow: PerLeg<Flow>,
     lines: PerLeg<LineSplitter>,
     framer: ReplyFramer,
@@ -142,14 +150,14 @@ impl Session {
     pub fn new(settings: Arc<Settings>, client: SocketAddr, now: Instant) -> Self {
         let mut timers = TimerTable::default();
         timers.set(Timer::Login, now + settings.login);
-        let mut pending = PendingQueue::default();
-        pending.push(Pending::Greeting);
         let lines = PerLeg { client: LineSplitter::new(settings.line), server: LineSplitter::default() };
         let tls = Tls::new(settings.tls);
         let mut session = Self {
             settings,
-            client: canonical(client),
+            client: client.ip().to_canonical(),
             server: None,
+            destination: None,
+            introduction: None,
             flow: PerLeg::default(),
             lines,
             framer: ReplyFramer::default(),
@@ -158,7 +166,7 @@ impl Session {
             long_line: None,
             held: client::Held::default(),
             login: client::Permission::default(),
-            pending,
+            pending: PendingQueue::default(),
             exchange: None,
             channels: Channels::default(),
             output: Output::default(),
@@ -179,6 +187,11 @@ impl Session {
             closed: false,
         };
         session.start_implicit_tls(Leg::Client);
+        if session.settings.from_user {
+            session.receive_client();
+        } else if !session.awaits_name() {
+            session.connect(Destination::Listener);
+        }
         session
     }
 
@@ -251,8 +264,8 @@ impl Session {
             // A ban looks like this as well: Windows resets a connection that it closes with unread bytes.
             Event::Reset { leg: Leg::Server } if !self.has_server_spoken() => self.hung_up(),
             Event::Reset { leg } => self.close(Reason::Reset(leg)),
-            Event::ServerReady { peer, local } => {
-                self.server = Some(Connection { peer: canonical(peer), local: canonical(local) });
+            Event::ServerReady { peer, .. } => {
+                self.server = Some(peer.ip().to_canonical());
                 self.watch_for_options();
                 self.start_implicit_tls(Leg::Server);
             }
@@ -260,6 +273,8 @@ impl Session {
                 self.send_client(Bytes::from_static(UNAVAILABLE));
                 self.close_when_told(Reason::ServerUnavailable);
             }
+            Event::ServerRefused => self.server_refused(),
+            Event::NameExpected { name } => self.tls.expected = HostName::parse(name.as_bytes()).map(Box::new),
             Event::TlsReady { leg } => self.tls_ready(leg),
             Event::TlsFailed { leg: Leg::Server } => self.server_unprotected(),
             Event::TlsFailed { leg: Leg::Client } => self.close(Reason::TlsFailed(Leg::Client)),

@@ -67,6 +67,31 @@ mod check {
     }
 
     #[test]
+    fn prints_which_servers_sessions_are_led_to() {
+        let upstream = |text: &str| check(&listener(&[("upstream: 127.0.0.8:21", text)])).1;
+        let networks = "upstream_networks: [10.0.0.0/8, \"10.0.0.0/8:2100-2199\"]";
+        let dialled = upstream(&format!("upstream: original-destination\n    {networks}"));
+        let within = "10.0.0.0/8 port 21, 10.0.0.0/8 ports 2100-2199";
+        assert!(dialled.contains(&format!("the one that the client has dialled, within {within}\n")), "{dialled}");
+        assert!(dialled.contains("connections led here by           nft REDIRECT"), "{dialled}");
+        assert!(dialled.contains("out to the FTP server           21, 2100-2199, and its passive ports"), "{dialled}");
+        let named = upstream(&format!("upstream: from-user\n    {networks}"));
+        assert!(
+            named.contains(&format!("the one that the client names (USER user@host), within {within}\n")),
+            "{named}"
+        );
+        let hosts =
+            upstream("upstream: 127.0.0.8:21\n    hosts: { a.example: 127.0.0.7:2100, \"[10.0.0.1]\": 10.0.0.1 }");
+        assert!(hosts.contains("    for a.example                   127.0.0.7:2100\n"), "{hosts}");
+        assert!(hosts.contains("    for 10.0.0.1                    10.0.0.1:21\n"), "{hosts}");
+        assert!(hosts.contains("out to the FTP server           21, 2100, and its"), "{hosts}");
+        let missing = "upstream: 127.0.0.8:21\n    hosts: { a.example: no.such.name.invalid }";
+        let (code, _, errors) = check(&listener(&[("upstream: 127.0.0.8:21", missing)]));
+        assert_eq!(code, Some(1));
+        assert!(errors.contains("hosts.a.example: cannot resolve `no.such.name.invalid`"), "{errors}");
+    }
+
+    #[test]
     fn prints_only_the_ports_that_the_data_mode_needs() {
         let (_, passive, _) = check(&listener(&[("    client:", "    server: { data_mode: passive }\n    client:")]));
         assert!(passive.contains("out to the FTP server           21, and its passive ports (1024-65535"), "{passive}");

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ftp_alg::config::{Config, DataMode, DataPeer, DataPorts, Limits, LoadError, Timeouts};
+use ftp_alg::config::{Config, DataMode, DataPeer, DataPorts, Limits, LoadError, Selection, Timeouts};
 use proptest::prelude::*;
 
 /// A valid file of one listener, one key a line, for tests to change.
@@ -85,6 +85,7 @@ mod reading {
         assert_eq!((&ftp.client.data_peer, &ftp.server.data_peer), (&DataPeer::Exact, &DataPeer::Exact));
         assert!(ftp.access.allow.is_none() && !ftp.policy.privileged_ports);
         assert_eq!((ftp.timeouts, ftp.limits), (Timeouts::default(), Limits::default()));
+        assert!(ftp.hosts.is_empty());
         assert!(ftp.limits.connects_per_second.is_none() && ftp.access.denied.is_empty());
     }
 
@@ -573,6 +574,62 @@ mod refused {
         }
         assert!(Config::parse(&two("0.0.0.0:2122", "127.0.0.1:21", "30000", "any"), "f").is_ok());
         assert!(Config::parse(&two("0.0.0.0:2122", "'[::1]:2122'", "30000", "any"), "f").is_ok());
+    }
+
+    #[test]
+    fn sec_03_servers_that_clients_choose_need_a_list() {
+        assert_eq!(
+            error("upstream: 172.16.0.20:21", "upstream: original-destination"),
+            "4:15 listeners[0].upstream: without `upstream_networks` clients could reach whatever this machine can; \
+             write the servers that may be reached, like `upstream_networks: [10.0.0.0/8]`"
+        );
+        let with = |networks: &str| {
+            error(
+                "upstream: 172.16.0.20:21",
+                &format!("upstream: original-destination\n    upstream_networks: {networks}"),
+            )
+        };
+        assert_starts(&with("[]"), "5:5 listeners[0].upstream_networks: no server may be reached; ");
+        assert_starts(
+            &with("[10.1.0.0/8]"),
+            "5:25 listeners[0].upstream_networks[0]: `10.1.0.0/8` is an address within",
+        );
+        assert_starts(
+            &with("['10.0.0.0/8:0']"),
+            "5:25 listeners[0].upstream_networks[0]: `0` is neither a port nor a range",
+        );
+        assert_starts(&with("[ftp.example.com]"), "5:5 listeners[0].upstream_networks: `ftp.example.com` is a name");
+        assert_starts(
+            &error("upstream: 172.16.0.20:21", "upstream: 172.16.0.20:21\n    upstream_networks: 10.0.0.0/8"),
+            "5:24 listeners[0].upstream_networks: has no meaning where the server is always the same; remove it",
+        );
+        assert!(error("172.16.0.20:21", "original_destination").ends_with("write `original-destination`"));
+        assert!(error("172.16.0.20:21", "from_user").ends_with("write `from-user`"));
+        assert_starts(&error("172.16.0.20:21", "from-user"), "4:15 listeners[0].upstream: without `upstream_networks`");
+        let named =
+            VALID.replace("172.16.0.20:21", "from-user\n    upstream_networks: [10.0.0.0/8, '*.example.com:990']");
+        let config = Config::parse(&named, "f").unwrap();
+        let Selection::FromUser(permitted) = &config.listeners[0].upstream else { panic!("{config:?}") };
+        assert!(permitted.has_name("a.example.com", 990) && permitted.has_address("10.0.0.1:21".parse().unwrap()));
+    }
+
+    #[test]
+    fn hosts_that_are_none_or_have_no_server() {
+        let hosts = |hosts: &str| error("    client:", &format!("    hosts: {{ {hosts} }}\n    client:"));
+        assert_starts(&hosts("a b: 10.0.0.1"), "5:19 listeners[0].hosts.a b: `a b` is not a host; write a DNS name");
+        assert_starts(
+            &hosts("a.example: 0.0.0.0"),
+            "5:25 listeners[0].hosts.a.example: `0.0.0.0` is not an address of",
+        );
+        assert_starts(
+            &hosts("a.example: 192.0.2.1:2121"),
+            "5:25 listeners[0].hosts.a.example: `192.0.2.1:2121` is this proxy",
+        );
+        assert!(hosts("a.example: b, a.example: c").contains("`a.example` stands here twice"));
+        assert!(hosts("a.example: b, A.example.: c").contains("`a.example` has a server already"));
+        assert!(hosts("a.example: [b]").contains("a list where a single value is due"));
+        let chosen = "upstream: from-user\n    upstream_networks: 10.0.0.0/8\n    hosts: { a.example: 10.0.0.1 }";
+        assert!(error("upstream: 172.16.0.20:21", chosen).contains("clients choose the server in another way already"));
     }
 
     #[test]

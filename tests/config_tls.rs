@@ -104,16 +104,20 @@ fn the_servers_name_is_that_of_upstream_unless_there_is_another() {
     let server = identity("{ server: { mode: explicit } }");
     assert_eq!((&server.verify, server.max_version, server.lenient), (&Verify::System, TlsVersion::V1_2, false));
     assert!(identity("{ server: { mode: explicit, lenient: true } }").lenient);
-    assert_eq!(server.name.to_str(), "ftp.example.internal", "without the dot that only DNS knows");
+    assert_eq!(server.name, None);
+    let upstream = |text: &str| Config::parse(text, "f").unwrap().listeners[0].upstream.fixed().unwrap().server_name();
+    let name = upstream(&with("{ server: { mode: explicit } }")).unwrap();
+    assert_eq!(name.to_str(), "ftp.example.internal", "without the dot that only DNS knows");
     let server = identity("{ server: { mode: implicit, verify: /s.pem, name: other.example, max_version: 1.3 } }");
     let Verify::File(file) = &server.verify else { panic!("{server:?}") };
     assert_eq!((file.path.to_str().unwrap(), file.named_by.as_str()), ("/s.pem", "tls.server.verify"));
-    assert_eq!((server.name.to_str().as_ref(), server.max_version), ("other.example", TlsVersion::V1_3));
+    assert_eq!((server.name.unwrap().to_str().as_ref(), server.max_version), ("other.example", TlsVersion::V1_3));
     let by_address =
         with("{ server: { mode: explicit, verify: none } }").replace("ftp.example.internal.", "172.16.0.20");
     let config = Config::parse(&by_address, "f").unwrap();
     let server = config.listeners[0].tls.server.identity().unwrap().clone();
-    assert_eq!((server.name.to_str().as_ref(), &server.verify), ("172.16.0.20", &Verify::Nobody));
+    assert_eq!((server.name, &server.verify), (None, &Verify::Nobody));
+    assert_eq!(upstream(&by_address).unwrap().to_str(), "172.16.0.20");
     assert!(matches!(read("{ server: { mode: implicit } }").server, ServerTls::Implicit(_)));
 }
 
@@ -235,6 +239,15 @@ fn tls_with_the_server_on_both_sides_of_a_passthrough() {
         "server.mode: with `tls.client.mode: passthrough` clients speak TLS with the server itself; remove `tls.server`",
     );
     read("{ client: { mode: passthrough }, server: { mode: plain } }");
+}
+
+#[test]
+fn nothing_passes_through_before_the_user_has_named_the_server() {
+    let text = with("{ client: { mode: passthrough } }")
+        .replace("upstream: ftp.example.internal.", "upstream: from-user\n    upstream_networks: 10.0.0.0/8");
+    let errors = errors(&text);
+    assert_eq!(errors.len(), 1, "{errors:#?}");
+    assert!(errors[0].contains("tls.client.mode: AUTH comes before USER"), "{errors:#?}");
 }
 
 #[test]

@@ -28,6 +28,7 @@ listeners:
   - name: ftp
     bind: 192.0.2.1:2121
     upstream: 172.16.0.20:21
+    hosts: { ftp.example.com: 172.16.0.21 }
     client:
       address_map:
         - peers: any
@@ -116,6 +117,17 @@ listeners:
       client:
         mode: passthrough
         passthrough_ports: 50000-50020
+";
+
+/// See [`MODES`].
+const INTERCEPTING: &str = "\
+listeners:
+  - bind: 192.0.2.1:2121
+    upstream: original-destination
+    upstream_networks: 172.16.0.0/16
+    client:
+      address_map: [{ peers: any, announce: local }]
+      data_ports: 20000-20020
 ";
 
 fn readme() -> String {
@@ -258,7 +270,7 @@ fn listener_with(section: &str, key: &str, value: &str) -> String {
 
 #[test]
 fn what_the_reference_calls_required_is() {
-    const FILES: [&str; 3] = [FULL, MODES, PASSTHROUGH];
+    const FILES: [&str; 4] = [FULL, MODES, PASSTHROUGH, INTERCEPTING];
     for file in FILES {
         assert!(errors(file).is_empty(), "{:#?}", errors(file));
     }

@@ -10,7 +10,7 @@ use super::tls;
 use crate::config::warning;
 use crate::config::{Config, Upstream};
 use crate::nat::map::Announce;
-use crate::relay::descriptors;
+use crate::relay::{descriptors, socket};
 
 /// What `check` found out about names and certificates.
 #[derive(Debug, thiserror::Error)]
@@ -28,11 +28,16 @@ pub fn check(config: &Config) -> Result<String, CheckError> {
     let mut upstreams = Vec::new();
     let mut certificates = Vec::new();
     for listener in &config.listeners {
-        let found = resolve_upstream(&listener.upstream, config);
+        let found = listener.upstream.fixed().map_or(Ok(Vec::new()), |fixed| resolve_upstream(fixed, config));
         upstreams.push(found.unwrap_or_else(|e| {
             failures.push(format!("listener `{}`: upstream: {e}", listener.name));
             Vec::new()
         }));
+        for (name, upstream) in &listener.hosts {
+            if let Err(e) = resolve_upstream(upstream, config) {
+                failures.push(format!("listener `{}`: hosts.{name}: {e}", listener.name));
+            }
+        }
         let found = tls::load(listener);
         certificates.push(found.unwrap_or_else(|errors| {
             failures.extend(errors.iter().map(|e| format!("listener `{}`: {e}", listener.name)));
@@ -57,7 +62,8 @@ pub fn check(config: &Config) -> Result<String, CheckError> {
     let mut text = String::new();
     for ((listener, upstream), certificates) in config.listeners.iter().zip(&upstreams).zip(&certificates) {
         let ephemeral = ephemeral.as_deref();
-        let _ = writeln!(text, "{}", plan::Plan { listener, upstream, certificates, ephemeral });
+        let may_be_transparent = socket::may_be_transparent();
+        let _ = writeln!(text, "{}", plan::Plan { listener, upstream, certificates, ephemeral, may_be_transparent });
     }
     Ok(text)
 }

@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use super::tls;
 use crate::addr::Family;
 use crate::config::tls::ClientTls;
-use crate::config::{DataMode, DataPeer, DataPorts, Limits, Listener, ProxyProtocol, Upstream};
+use crate::config::{DataMode, DataPeer, DataPorts, Limits, Listener, ProxyProtocol, Selection, Upstream};
 use crate::nat::map::{AddressMap, Announce, Peers};
 use crate::relay::tls::Facts;
 
@@ -20,7 +20,12 @@ pub(super) struct Plan<'a> {
     pub(super) certificates: &'a [Facts],
     /// From which ports the kernel chooses where any will do, like `32768-60999`, if that is known.
     pub(super) ephemeral: Option<&'a str>,
+    /// Whether connections to other machines' addresses could be taken.
+    pub(super) may_be_transparent: bool,
 }
+
+/// What `check` was allowed to do need not be what `run` will be.
+const WITHOUT_CAPABILITY: &str = "nft REDIRECT; TPROXY needs CAP_NET_ADMIN, which this process has not";
 
 /// The widest label of the lists below.
 const LABEL: usize = 34;
@@ -42,6 +47,13 @@ impl Display for Plan<'_> {
             row(f, "data connections from", whom)?;
         }
         row(f, "FTP server", self.server())?;
+        for (name, upstream) in &listener.hosts {
+            row(f, &format!("  for {name}"), upstream)?;
+        }
+        if self.listener.upstream.intercepts() {
+            let ways = if self.may_be_transparent { "nft REDIRECT and TPROXY" } else { WITHOUT_CAPABILITY };
+            row(f, "connections led here by", ways)?;
+        }
         row(f, "data connections to the server", describe(listener.data_mode))?;
         if let (true, Some(whom)) = (self.server_may_connect(), self.server_data_peers()) {
             row(f, "  in active mode from", whom)?;
@@ -81,8 +93,14 @@ impl Plan<'_> {
 
     fn server(&self) -> String {
         match &self.listener.upstream {
-            upstream @ Upstream::Address(_) => upstream.to_string(),
-            upstream @ Upstream::Name { .. } => format!("{upstream} (now {})", join(self.upstream)),
+            Selection::Fixed(upstream @ Upstream::Address(_)) => upstream.to_string(),
+            Selection::Fixed(upstream @ Upstream::Name { .. }) => format!("{upstream} (now {})", join(self.upstream)),
+            Selection::OriginalDestination(permitted) => {
+                format!("the one that the client has dialled, within {}", join(permitted.permits()))
+            }
+            Selection::FromUser(permitted) => {
+                format!("the one that the client names (USER user@host), within {}", join(permitted.permits()))
+            }
         }
     }
 
@@ -117,7 +135,7 @@ impl Plan<'_> {
         if let Some(client) = tls::with_clients(&self.listener.tls.client) {
             row(f, "TLS with clients", client)?;
         }
-        if let Some(server) = tls::with_server(&self.listener.tls.server) {
+        if let Some(server) = tls::with_server(&self.listener.tls.server, &self.listener.upstream) {
             row(f, "TLS with the server", server)?;
         }
         for (i, facts) in self.certificates.iter().enumerate() {
@@ -175,7 +193,7 @@ impl Plan<'_> {
             (true, false) => ", and its passive ports (1024-65535 unless its settings name fewer)",
             (true, true) => ", and its passive ports (1-65535 unless its settings name fewer)",
         };
-        row(f, "  out to the FTP server", format!("{}{passive}", self.control_port()))?;
+        row(f, "  out to the FTP server", format!("{}{passive}", self.control_ports()))?;
         if self.server_may_connect() {
             let why = if listener.data_mode == DataMode::Same { ", for clients in active mode" } else { "" };
             row(f, "  in from the FTP server", format!("{}{why}", self.ports(&listener.server.data_ports)))?;
@@ -275,10 +293,21 @@ impl Plan<'_> {
         }
     }
 
-    fn control_port(&self) -> u16 {
+    fn control_ports(&self) -> String {
         match &self.listener.upstream {
-            Upstream::Address(addr) => addr.port(),
-            Upstream::Name { port, .. } => *port,
+            Selection::Fixed(upstream) => {
+                let hosts = self.listener.hosts.iter().map(|(_, upstream)| upstream);
+                let mut ports: Vec<u16> = hosts.chain([upstream]).map(Upstream::port).collect();
+                ports.sort_unstable();
+                ports.dedup();
+                join(&ports)
+            }
+            Selection::OriginalDestination(permitted) | Selection::FromUser(permitted) => {
+                let mut ports: Vec<String> = permitted.permits().iter().map(|permit| span(&permit.ports)).collect();
+                ports.sort_unstable();
+                ports.dedup();
+                join(&ports)
+            }
         }
     }
 

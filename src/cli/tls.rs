@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::SystemTime;
 
 use crate::config::tls::{ClientTls, ServerTls, TlsVersion, Verify};
-use crate::config::{Config, Listener, warning};
+use crate::config::{Config, Listener, Selection, warning};
 use crate::relay::tls::{Facts, LoadError, TlsClient, TlsServer, inspect};
 
 /// Reads every file that `tls` of a listener names, as serving would; what the certificates say.
@@ -80,18 +80,19 @@ pub(super) fn with_clients(tls: &ClientTls) -> Option<String> {
 }
 
 /// Nothing for what is the default.
-pub(super) fn with_server(tls: &ServerTls) -> Option<String> {
+pub(super) fn with_server(tls: &ServerTls, upstream: &Selection) -> Option<String> {
     let start = match tls {
         ServerTls::Plain => return None,
         ServerTls::Explicit(_) => "AUTH TLS",
         ServerTls::Implicit(_) => "from the first byte",
     };
     let identity = tls.identity()?;
-    let name = identity.name.to_str();
+    let name = identity.name.clone().or_else(|| upstream.fixed()?.server_name());
+    let name = name.map_or_else(|| "the host that it is chosen by".into(), |name| format!("`{}`", name.to_str()));
     Some(match &identity.verify {
-        Verify::System => format!("{start}, as `{name}` by an authority that this machine trusts"),
+        Verify::System => format!("{start}, as {name} by an authority that this machine trusts"),
         Verify::Nobody => format!("{start}, whoever it is"),
-        Verify::File(file) => format!("{start}, as `{name}` by {}", file.path.display()),
+        Verify::File(file) => format!("{start}, as {name} by {}", file.path.display()),
     })
 }
 

@@ -2,6 +2,7 @@
 
 mod proxy_protocol;
 mod tls;
+mod upstream;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,11 +13,12 @@ use super::report::{KeyPath, Problems, Wrong};
 use super::tls::Tls;
 use super::value::Parsed;
 use super::{
-    Access, CommandName, Config, DataMode, DataPeer, DataPorts, LegConfig, Limits, Listener, ProxyProtocol, SourcePort,
-    Timeouts, Upstream,
+    Access, CommandName, Config, DataMode, DataPeer, DataPorts, LegConfig, Limits, Listener, ProxyProtocol, Selection,
+    SourcePort, Timeouts, Upstream,
 };
 use super::{conflict, raw, value};
 use crate::addr::Leg;
+use crate::ftp::host::HostName;
 use crate::nat::map::{AddressMap, Announce, Peers, Rule};
 use crate::nat::policy::Policy;
 
@@ -26,7 +28,8 @@ pub(super) struct Draft {
     pub(super) at: KeyPath,
     pub(super) name: Option<String>,
     pub(super) bind: Vec<(KeyPath, SocketAddr)>,
-    pub(super) upstream: Option<Upstream>,
+    pub(super) upstream: Option<Selection>,
+    pub(super) hosts: Vec<(KeyPath, HostName, Upstream)>,
     pub(super) client: DraftLeg,
     pub(super) server: DraftLeg,
     source_port: SourcePort,
@@ -66,6 +69,7 @@ impl Draft {
             name: self.name?,
             bind: self.bind.into_iter().map(|(_, addr)| addr).collect(),
             upstream: self.upstream?,
+            hosts: self.hosts.into_iter().map(|(_, name, upstream)| (name, upstream)).collect(),
             client: self.client.finish()?,
             server: self.server.finish()?,
             source_port: self.source_port,
@@ -112,11 +116,13 @@ impl Reader<'_, '_> {
         let mut client = raw.client.unwrap_or_default();
         let server = raw.server.unwrap_or_default();
         let policy = raw.policy.unwrap_or_default();
-        let upstream = self.required(raw.upstream, &at.key("upstream"), value::upstream, "`upstream: 172.16.0.20`");
+        let upstream = self.upstream(raw.upstream, raw.upstream_networks, &at);
+        let hosts = self.hosts(raw.hosts.unwrap_or_default(), upstream.as_ref(), &at.key("hosts"));
         Draft {
             name: self.optional(raw.name, &at.key("name"), value::name).or_else(|| Some(bind.first()?.1.to_string())),
             tls: self.tls(raw.tls.unwrap_or_default(), upstream.as_ref(), &at.key("tls")),
             upstream,
+            hosts,
             source_port: self
                 .optional(client.source_port.clone(), &at.key("client").key("source_port"), value::source_port)
                 .unwrap_or_default(),

@@ -3,6 +3,8 @@
 //! [`shape`](super::shape) has refused unknown keys and wrong kinds before, so that all of them are reported
 //! at once; an entry that it refused is `None` here. [`draft`](super::draft) turns the text into values.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 /// A list of texts, some of which have been refused already.
@@ -20,6 +22,8 @@ pub(super) struct Listener {
     pub(super) name: Option<String>,
     pub(super) bind: Option<Texts>,
     pub(super) upstream: Option<String>,
+    pub(super) upstream_networks: Option<Texts>,
+    pub(super) hosts: Option<BTreeMap<String, Option<String>>>,
     pub(super) client: Option<Client>,
     pub(super) server: Option<Server>,
     pub(super) tls: Option<Tls>,

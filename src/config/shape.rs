@@ -19,11 +19,13 @@ pub(super) enum Shape {
     Texts,
     /// A list.
     List(&'static Self),
+    /// A map of values, each under a name of the operator's choice.
+    Names,
     /// A map with these keys.
     Map(&'static [(&'static str, &'static Self)]),
 }
 
-use Shape::{List, Map, Text, Texts};
+use Shape::{List, Map, Names, Text, Texts};
 
 /// The whole file.
 pub(super) const FILE: Shape = Map(&[("listeners", &List(&LISTENER))]);
@@ -32,6 +34,8 @@ const LISTENER: Shape = Map(&[
     ("name", &Text),
     ("bind", &Texts),
     ("upstream", &Text),
+    ("upstream_networks", &Texts),
+    ("hosts", &Names),
     ("client", &CLIENT),
     ("server", &SERVER),
     ("tls", &Map(&[("client", &TLS_CLIENT), ("server", &TLS_SERVER)])),
@@ -102,7 +106,8 @@ pub(super) fn prune(node: &Node, shape: &Shape, path: &KeyPath, problems: &mut P
         (Texts, Kind::List(items)) => list(items, &Text, path, problems),
         (List(item), Kind::List(items)) => list(items, item, path, problems),
         (Map(keys), Kind::Map(entries)) => map(entries, keys, path, problems),
-        (Text | Texts | List(_) | Map(_), kind) => {
+        (Names, Kind::Map(entries)) => names_of(entries, path, problems),
+        (Text | Texts | List(_) | Names | Map(_), kind) => {
             problems.report(path, Wrong::new(format!("{} where {} is due", kind.name(), due(shape)), remedy(shape)));
             Value::Null
         }
@@ -144,6 +149,20 @@ fn map(entries: &[Entry], keys: &[(&str, &Shape)], path: &KeyPath, problems: &mu
     Value::Mapping(kept)
 }
 
+fn names_of(entries: &[Entry], path: &KeyPath, problems: &mut Problems<'_>) -> Value {
+    let mut kept = Mapping::new();
+    for entry in entries {
+        let (at, name) = (path.key(&entry.key), Value::String(entry.key.clone()));
+        if kept.contains_key(&name) {
+            let what = format!("`{}` stands here twice", entry.key);
+            problems.report_at(&at, entry.key_span.clone(), Wrong::new(what, "keep one of the two"));
+            continue;
+        }
+        kept.insert(name, prune(&entry.value, &Text, &at, problems));
+    }
+    Value::Mapping(kept)
+}
+
 fn unknown(key: &str, nearest: Option<&str>, keys: &[(&str, &Shape)]) -> Wrong {
     let help = match nearest {
         Some(nearest) => format!("write `{nearest}`"),
@@ -170,7 +189,7 @@ fn due(shape: &Shape) -> &'static str {
         Text => "a single value",
         Texts => "a value or a list of values",
         List(_) => "a list",
-        Map(_) => "a map",
+        Names | Map(_) => "a map",
     }
 }
 
@@ -180,6 +199,7 @@ fn remedy(shape: &Shape) -> String {
         Texts => "write one value, or several like `[A, B]`".into(),
         List(Map(keys)) => format!("start each entry with `- `; its keys are: {}", names(keys)),
         List(_) => "start each entry with `- `".into(),
+        Names => "write `name: value` for each".into(),
         Map(keys) => format!("write its keys as `key: value`; known here: {}", names(keys)),
     }
 }
@@ -200,6 +220,7 @@ mod tests {
             Text => Value::String("x".into()),
             Texts => Value::Sequence(vec![filled(&Text)]),
             List(item) => Value::Sequence(vec![filled(item)]),
+            Names => Value::Mapping([(Value::String("x".into()), filled(&Text))].into_iter().collect()),
             Map(keys) => Value::Mapping(keys.iter().map(|(k, s)| (Value::String((*k).into()), filled(s))).collect()),
         }
     }

@@ -100,8 +100,8 @@ impl ServerTls {
 pub struct ServerIdentity {
     /// Who vouches for it.
     pub verify: Verify,
-    /// What its certificate has to say; a DNS name is sent as SNI too. Without `name`, the host of `upstream`.
-    pub name: ServerName<'static>,
+    /// What its certificate has to say; a DNS name is sent as SNI too. `None`: the host that the server was chosen by.
+    pub name: Option<ServerName<'static>>,
     /// The newest version that is offered.
     pub max_version: TlsVersion,
     /// A download that ends without `close_notify` is complete.

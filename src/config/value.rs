@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,8 +10,10 @@ use bytesize::ByteSize;
 use ipnet::{IpNet, Ipv4Net};
 
 use super::report::Wrong;
-use super::{CommandName, DataMode, DataPeer, DataPorts, SourcePort, Upstream};
+use super::{CommandName, DataMode, DataPeer, DataPorts, FROM_USER, ORIGINAL_DESTINATION, SourcePort, Upstream};
 use crate::addr::canonical;
+use crate::ftp::host::is_dns_name;
+use crate::nat::destinations::{Permit, Place};
 use crate::nat::map::{Announce, Peers, ResolvedName};
 use crate::nat::policy::FIRST_USER_PORT;
 
@@ -79,6 +82,61 @@ pub(super) fn upstream(text: &str) -> Parsed<Upstream> {
     Ok(Upstream::Address(SocketAddr::new(ip, port)))
 }
 
+/// What `upstream` says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Chosen {
+    Server(Upstream),
+    OriginalDestination,
+    FromUser,
+}
+
+/// A server, or how one is found.
+pub(super) fn chosen(text: &str) -> Parsed<Chosen> {
+    match text {
+        ORIGINAL_DESTINATION => return Ok(Chosen::OriginalDestination),
+        FROM_USER => return Ok(Chosen::FromUser),
+        _ => {}
+    }
+    // It would pass for a DNS name.
+    if let Some(word) = [ORIGINAL_DESTINATION, FROM_USER].into_iter().find(|word| is_misspelt(text, word)) {
+        return Err(Wrong::new(format!("`{text}` is not known"), format!("write `{word}`")));
+    }
+    upstream(text).map(Chosen::Server)
+}
+
+/// Servers that may be reached: a network, an address, a name or `*.` and a name, with a port or a range of them.
+pub(super) fn permit(text: &str) -> Parsed<Permit> {
+    let (place, ports) = split_ports(text)?;
+    let bare = place.strip_prefix('[').and_then(|place| place.strip_suffix(']')).unwrap_or(place);
+    let name = |text: &str| dns_name(text).map(|name| name.trim_end_matches('.').to_ascii_lowercase());
+    let place = match bare.strip_prefix("*.") {
+        Some(parent) => Place::Below(name(parent)?),
+        None if bare.contains('/') || bare.parse::<IpAddr>().is_ok() => Place::Net(network(bare)?),
+        None => Place::Name(name(place).map_err(|wrong| {
+            let help = "write a network like `10.0.0.0/8`, an address, a name, or `*.example.com`; and another port \
+                        than 21 behind it, like `10.0.0.0/8:2121`";
+            Wrong::new(wrong.what.replace("neither an address nor", "neither a network, nor an address, nor"), help)
+        })?),
+    };
+    Ok(Permit { place, ports })
+}
+
+/// `:port` or `:first-last` at the end; a colon of IPv6 is none of it unless brackets end before.
+fn split_ports(text: &str) -> Parsed<(&str, RangeInclusive<u16>)> {
+    let split = text.rsplit_once(':').filter(|(place, _)| !place.contains(':') || place.ends_with(']'));
+    let Some((place, ports)) = split.filter(|_| !text.ends_with(']')) else {
+        return Ok((text, FTP_PORT..=FTP_PORT));
+    };
+    let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+    match (first.parse::<u16>(), last.parse::<u16>()) {
+        (Ok(first), Ok(last)) if first > 0 && first <= last => Ok((place, first..=last)),
+        _ => {
+            let help = format!("write `{place}:{FTP_PORT}`, or a range like `{place}:2100-2199`");
+            Err(Wrong::new(format!("`{ports}` is neither a port nor a range of ports"), help))
+        }
+    }
+}
+
 fn split_port(text: &str) -> Parsed<(&str, u16)> {
     if let Some((scheme, rest)) = text.split_once("://") {
         let help = format!("write `{}`", rest.trim_end_matches('/'));
@@ -99,18 +157,8 @@ fn split_port(text: &str) -> Parsed<(&str, u16)> {
     Ok((host, port.parse().unwrap_or(FTP_PORT)))
 }
 
-/// RFC 1123 §2.1: letters, digits, hyphens; the last label is not all digits, or it would be an address.
-/// Underscores are not allowed in host names, but exist in the DNS of Docker and of Windows domains.
 fn dns_name(text: &str) -> Parsed<String> {
-    let labels: Vec<&str> = text.strip_suffix('.').unwrap_or(text).split('.').collect();
-    let is_label = |label: &&str| {
-        (1..=63).contains(&label.len())
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-    };
-    let is_numeric = labels.last().is_none_or(|last| last.bytes().all(|b| b.is_ascii_digit()));
-    if text.len() > 253 || is_numeric || !labels.iter().all(is_label) {
+    if !is_dns_name(text) {
         let what = format!("`{text}` is neither an address nor a DNS name");
         return Err(Wrong::new(what, "write one like `172.16.0.20`, `[2001:db8::20]` or `ftp.example.com`"));
     }
@@ -432,6 +480,30 @@ mod tests {
         for wrong in ["a b", "host:", "-a.example", "a..b", "[host]:21", "[::1]x", "ü.example"] {
             assert!(upstream(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn permits_are_for_port_21_unless_they_say_so() {
+        for (text, expected) in [
+            ("10.0.0.0/8", "10.0.0.0/8 port 21"),
+            ("10.0.0.0/8:2121", "10.0.0.0/8 port 2121"),
+            ("172.16.0.20", "172.16.0.20/32 port 21"),
+            ("172.16.0.20:2100-2199", "172.16.0.20/32 ports 2100-2199"),
+            ("2001:db8::/32", "2001:db8::/32 port 21"),
+            ("[2001:db8::/32]:990", "2001:db8::/32 port 990"),
+            ("[2001:db8::1]", "2001:db8::1/128 port 21"),
+            ("::ffff:10.0.0.0/104", "10.0.0.0/8 port 21"),
+            ("FTP.example.com.", "ftp.example.com port 21"),
+            ("*.example.com:990", "*.example.com port 990"),
+        ] {
+            assert_eq!(permit(text).unwrap().to_string(), expected, "{text}");
+        }
+        for wrong in
+            ["", "*", "*.", "10.0.0.0/33", "10.0.0.1/8", "10.0.0.0/8:", "10.0.0.0/8:65536", "a.example:9-1", "a b"]
+        {
+            assert!(permit(wrong).is_err(), "{wrong}");
+        }
+        assert!(help(permit("*")).contains("`*.example.com`"));
     }
 
     #[test]

@@ -87,12 +87,14 @@ pub enum Command<'a> {
     Ccc,
     /// SSCN, by which a client exchanges the parts of a TLS client and server on the data connection.
     Sscn,
-    /// HOST (RFC 7151).
-    Host,
+    /// HOST (RFC 7151) and the name.
+    Host(&'a [u8]),
     /// HELP.
     Help,
     /// ALGS (RFC 6384 §11).
     Algs(Algs),
+    /// NOOP.
+    Noop,
     /// Everything else, an empty line too.
     Other,
 }
@@ -367,9 +369,10 @@ fn command<'a>(verb: &[u8], argument: &'a [u8]) -> Result<Command<'a>, CommandEr
         b"PROT" => Command::Prot(protection(argument)),
         b"CCC" => Command::Ccc,
         b"SSCN" => Command::Sscn,
-        b"HOST" => Command::Host,
+        b"HOST" => Command::Host(argument),
         b"HELP" => Command::Help,
         b"ALGS" => Command::Algs(algs(argument)),
+        b"NOOP" => Command::Noop,
         _ => Command::Other,
     })
 }
@@ -520,7 +523,7 @@ mod tests {
             (b"LPSV", Command::LongAddress),
             (b"CPSV", Command::LongAddress),
             (b"SPSV", Command::LongAddress),
-            (b"HOST ftp.example", Command::Host),
+            (b"HOST ftp.example", Command::Host(b"ftp.example")),
             (b"HELP USER", Command::Help),
             (b"SSCN ON", Command::Sscn),
             (b"CCC", Command::Ccc),

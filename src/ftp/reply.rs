@@ -16,6 +16,9 @@ use crate::addr::{Announced, Claimed};
 pub struct Code(u16);
 
 impl Code {
+    /// 220: ready for a new user.
+    pub const READY: Self = Self(220);
+
     /// The number.
     #[must_use]
     pub const fn get(self) -> u16 {
@@ -159,6 +162,12 @@ pub fn feat_names_hidden(line: &[u8]) -> bool {
         ["AUTH", "ADAT", "PROT", "PBSZ", "CCC", "MIC", "CONF", "ENC", "SSCN", "CPSV", "SPSV", "LPSV", "LPRT"];
     let word = feat_words(line).next().unwrap_or_default();
     HIDDEN.iter().any(|hidden| word.eq_ignore_ascii_case(hidden.as_bytes()))
+}
+
+/// Whether a line within the reply to FEAT names this extension.
+#[must_use]
+pub fn feat_names(line: &[u8], name: &str) -> bool {
+    feat_words(line).next().unwrap_or_default().eq_ignore_ascii_case(name.as_bytes())
 }
 
 /// The words of a line within the reply to FEAT, with or without `211-` before it.

@@ -13,7 +13,7 @@ use rustix::net::{SocketFlags, acceptfrom_with};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::socket::watch;
+use super::socket::{take_any_address, watch};
 
 /// How long a listener rests when there is no descriptor or memory for a connection. Trying at once would spin: the
 /// connection stays in the queue, so the listener stays readable (HAProxy's `CO_AC_PAUSE`; OpenBSD ftp-proxy waits
@@ -36,6 +36,14 @@ impl Acceptor {
     /// The runtime cannot watch it: no memory, or no watches left (`fs.epoll.max_user_watches`).
     pub fn new(listener: TcpListener) -> io::Result<Self> {
         Ok(Self(watch(listener, Interest::READABLE)?))
+    }
+
+    /// Lets it take connections that were led here although they are for other machines (TPROXY).
+    ///
+    /// # Errors
+    /// It needs CAP_NET_ADMIN.
+    pub(super) fn take_any_address(&self) -> io::Result<()> {
+        take_any_address(self.0.get_ref())
     }
 
     /// Where it listens.

@@ -16,7 +16,7 @@ use super::encryption::Keys;
 use super::journal::Journal;
 use super::logins::{Answer, Attempts};
 use super::passthrough::Passed;
-use super::upstream::Connected;
+use super::upstream::{ConnectError, Connected, Connector};
 use super::wire::{Batching, Received, Wire};
 use super::{Shared, finished, socket};
 use crate::addr::{Leg, PerLeg, canonical};
@@ -62,6 +62,8 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: TcpStream, at: Box<Endpoi
     }
 }
 
+type Connecting = Pin<Box<dyn Future<Output = Result<Connected, ConnectError>> + Send>>;
+
 struct Control {
     shared: Arc<Shared>,
     session: Session,
@@ -77,8 +79,10 @@ struct Control {
     keys: Keys,
     /// The entry of a session that is passed through. Boxed, since most are not.
     passed: Option<Box<Passed>>,
-    /// A fresh connection to the server is due.
-    reconnects: bool,
+    /// The connection to the server, while it is being made. Boxed for the same reason.
+    connecting: Option<Connecting>,
+    /// The server that the session is with, or is being connected to.
+    upstream: Option<Arc<Connector>>,
     closed: Option<Reason>,
     _place: Place,
 }
@@ -154,7 +158,7 @@ impl Channels {
 enum Woken {
     /// A leg can be read or written; the flag says whether it may be read.
     Leg(Leg, io::Result<()>, bool),
-    Connected(io::Result<Connected>),
+    Connected(Result<Connected, ConnectError>),
     Channel(Option<ChannelEvent>),
     Login,
     Time,
@@ -185,24 +189,20 @@ impl Control {
             channels: Channels::default(),
             keys: Keys::default(),
             passed: None,
-            reconnects: false,
+            connecting: None,
+            upstream: None,
             closed: None,
         }))
     }
 
     async fn run(mut self: Box<Self>) {
         let shared = Arc::clone(&self.shared);
-        // Boxed, and let go once it is done: a session is idle for hours and connects for milliseconds.
-        let mut connecting = Some(Box::pin(shared.upstream.connect()));
         let mut sleep = pin!(tokio::time::sleep_until(Instant::now().into()));
         let mut draining = false;
         let why = loop {
             self.carry_out();
             if let Some(why) = self.closed {
                 break why;
-            }
-            if std::mem::take(&mut self.reconnects) {
-                connecting = Some(Box::pin(shared.upstream.connect()));
             }
             let deadline = self.session.poll_timeout();
             if let Some(at) = deadline
@@ -221,7 +221,7 @@ impl Control {
                 ready = ready_if_there(self.server.as_mut(), read_server) => Woken::Leg(Leg::Server, ready, read_server),
                 event = self.channels.event() => Woken::Channel(event),
                 () = finished(&mut self.login_wait) => Woken::Login,
-                connected = finished(&mut connecting) => Woken::Connected(connected),
+                connected = finished(&mut self.connecting) => Woken::Connected(connected),
                 () = &mut sleep, if deadline.is_some() => Woken::Time,
                 () = shared.process.stop.cancelled(), if !draining => Woken::Drain,
             };
@@ -240,7 +240,7 @@ impl Control {
                 Woken::Leg(leg, Err(_), _) => self.handle(Event::Reset { leg }),
                 Woken::Channel(event) => self.channel_event(event),
                 Woken::Connected(connected) => {
-                    connecting = None;
+                    self.connecting = None;
                     self.connected(connected);
                 }
                 Woken::Login => {
@@ -255,7 +255,7 @@ impl Control {
             }
         };
         // It would keep its place among those that connect for as long as the farewell takes.
-        drop(connecting);
+        self.connecting = None;
         Box::pin(self.end(why)).await;
     }
 
@@ -277,19 +277,20 @@ impl Control {
         }
     }
 
-    fn connected(&mut self, connected: io::Result<Connected>) {
+    fn connected(&mut self, connected: Result<Connected, ConnectError>) {
         match connected {
             Ok(Connected { io, at }) => {
                 self.server = Some((Wire::new(io, Batching::OneByOne), at));
                 self.handle(Event::ServerReady { peer: at.peer, local: at.local });
             }
             Err(error) => {
-                self.journal.upstream_failed(&self.shared.upstream, &error);
-                // It was accepted, and reset before we came to look at it.
-                if matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected) {
-                    self.shared.upstream.hung_up();
+                if let Some(upstream) = &self.upstream {
+                    self.journal.upstream_failed(upstream, &error);
                 }
-                self.handle(Event::ServerFailed);
+                self.handle(match error {
+                    ConnectError::NotPermitted | ConnectError::Loop => Event::ServerRefused,
+                    ConnectError::Failed(_) => Event::ServerFailed,
+                });
             }
         }
     }
@@ -352,7 +353,7 @@ impl Control {
             Action::Begin { id, protect } => self.begin(id, protect),
             Action::StartTls { leg } => self.start_tls(leg),
             Action::StopTls { leg } => self.stop_tls(leg),
-            Action::Reconnect => self.leave_server(),
+            Action::Connect { to } => self.connect(&to),
             Action::PassThrough => self.pass_through(),
             Action::CloseChannel { id } => self.channels.close(id),
             Action::AskLogin => self.ask_login(),
@@ -388,16 +389,14 @@ impl Control {
         while let Some(action) = self.session.next_action() {
             self.act(action);
         }
-        self.journal.close(self.session.user(), why);
+        let config = &self.shared.config;
+        let chosen = config.upstream.fixed().is_none() || !config.hosts.is_empty();
+        let server = self.server.as_ref().filter(|_| chosen).map(|(_, at)| at.peer);
+        self.journal.close(self.session.user(), server, why);
         let client_left = matches!(why, Reason::ClientClosed | Reason::Reset(Leg::Client));
         // After a login nothing is left to guess; a server that is out of step may owe an answer all the same.
         self.attempts.end(client_left && !self.session.is_logged_in());
-        if self.session.is_greeted() {
-            self.shared.upstream.greeted();
-        } else if matches!(why, Reason::ServerClosedBeforeGreeting | Reason::ServerClosed | Reason::Reset(Leg::Server))
-        {
-            self.shared.upstream.hung_up();
-        }
+        self.judge_server(why);
         if why.is_abrupt() {
             // Zero linger: both peers see a reset.
             return;
@@ -410,6 +409,19 @@ impl Control {
             }
         };
         tokio::join!(client.finish(limit), server);
+    }
+}
+
+impl Control {
+    /// What the end of the session says about its server.
+    fn judge_server(&self, why: Reason) {
+        let Some(upstream) = &self.upstream else { return };
+        if self.session.is_greeted() {
+            upstream.greeted();
+        } else if matches!(why, Reason::ServerClosedBeforeGreeting | Reason::ServerClosed | Reason::Reset(Leg::Server))
+        {
+            upstream.hung_up();
+        }
     }
 }
 

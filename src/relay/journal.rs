@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::addr::Leg;
 use crate::session::{ChannelReport, Notice, Reason, TransferRecord};
 
-use super::upstream::Connector;
+use super::upstream::{ConnectError, Connector};
 
 static SESSIONS: AtomicU64 = AtomicU64::new(1);
 
@@ -72,7 +72,7 @@ impl Journal {
         }
     }
 
-    pub(super) fn upstream_failed(&self, upstream: &Connector, error: &io::Error) {
+    pub(super) fn upstream_failed(&self, upstream: &Connector, error: &ConnectError) {
         let (listener, session, client) = (&self.listener, self.session, self.client);
         tracing::warn!(%listener, session, %client, %upstream, %error, "cannot reach the FTP server");
     }
@@ -85,12 +85,14 @@ impl Journal {
         }
     }
 
-    pub(super) fn close(&self, user: Option<&[u8]>, why: Reason) {
+    /// `server`: where it was, if sessions of the listener are with different ones.
+    pub(super) fn close(&self, user: Option<&[u8]>, server: Option<SocketAddr>, why: Reason) {
         tracing::info!(
             listener = %self.listener,
             session = self.session,
             client = %self.client,
             user = escaped(user.unwrap_or_default()),
+            server = server.map(tracing::field::display),
             transfers = self.transfers,
             seconds = self.began.elapsed().as_secs_f64(),
             outcome = %why,

@@ -48,7 +48,12 @@ pub(super) fn bind(shared: &Shared) -> Result<Vec<Acceptor>, ListenError> {
             let source = SocketAddr::new(addr.ip(), FTP_DATA);
             socket::check_source(source).map_err(|error| failed(source, error))?;
         }
-        socket::listen_control(*addr, BACKLOG).map_err(|error| failed(*addr, error))
+        let listener = socket::listen_control(*addr, BACKLOG).map_err(|error| failed(*addr, error))?;
+        if shared.config.upstream.intercepts() {
+            // Not permitted without CAP_NET_ADMIN, which the start of the proxy tells; REDIRECT does without.
+            let _only_redirect = listener.take_any_address();
+        }
+        Ok(listener)
     };
     shared.config.bind.iter().map(bind).collect()
 }

@@ -38,7 +38,8 @@ use crate::session::{ChannelReport, End};
 /// None of them could be bound on one of the addresses. Those that other programs hold are left out with a warning, and
 /// tried again.
 pub(super) fn serve(shared: &Arc<Shared>, stop: &CancellationToken) -> Result<(), BindError> {
-    bind::bind(&ports_of(&shared.config))?.serve(shared, stop);
+    let bound = bind::bind(&ports_of(&shared.config))?;
+    if shared.config.upstream.intercepts() { bound.taking_any_address() } else { bound }.serve(shared, stop);
     Ok(())
 }
 

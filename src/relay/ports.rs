@@ -89,16 +89,19 @@ impl PortRegistry {
     /// # Errors
     /// None of the ports of one entry could be bound.
     pub fn bind(wanted: &[(IpAddr, RangeInclusive<u16>)]) -> Result<Self, BindError> {
-        Self::bind_behind(wanted, &[])
+        Self::bind_behind(wanted, &[], false)
     }
 
     /// The same, where connections to some of the ports have to pass a gate first. Ranges that share a port have
-    /// gates that are alike, which the configuration sees to.
+    /// gates that are alike, which the configuration sees to. `for_any_address`: connections to addresses of other
+    /// machines are led here (TPROXY); whether the process may take such connections makes no difference.
     pub(super) fn bind_behind(
         wanted: &[(IpAddr, RangeInclusive<u16>)],
         gated: &[(IpAddr, RangeInclusive<u16>, Arc<Gate>)],
+        for_any_address: bool,
     ) -> Result<Self, BindError> {
         let ports = bind::bind(wanted)?;
+        let ports = if for_any_address { ports.taking_any_address() } else { ports };
         let mut bound = vec![true; ports.slots.len()];
         ports.failed.iter().for_each(|(slot, _)| bound[*slot] = false);
         let stop = CancellationToken::new();

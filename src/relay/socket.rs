@@ -10,7 +10,7 @@
 mod outgoing;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::net::TcpStream;
 
 use super::accept::Acceptor;
+use crate::addr::{Family, canonical};
 pub(crate) use outgoing::check_source;
 pub use outgoing::{connect, connect_control, connect_from_port};
 
@@ -58,6 +59,16 @@ pub(crate) fn listen_data(addr: SocketAddr, backlog: i32) -> io::Result<Acceptor
     listen(socket, addr, backlog)
 }
 
+/// A [data listener](listen_data) on any port of an address that may be the one of the server which a client has dialled.
+pub(crate) fn listen_data_at(ip: IpAddr, backlog: i32) -> io::Result<Acceptor> {
+    let addr = SocketAddr::new(ip, 0);
+    let socket = new_listener(addr)?;
+    data_options(SockRef::from(&socket))?;
+    bind_anywhere(SockRef::from(&socket), addr)?;
+    socket.listen(backlog)?;
+    Acceptor::new(socket.into())
+}
+
 fn new_listener(addr: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
@@ -69,11 +80,58 @@ fn new_listener(addr: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
+/// Lets a listening socket take connections that were led to it although they are for other machines (TPROXY).
+///
+/// # Errors
+/// It needs CAP_NET_ADMIN.
+pub(super) fn take_any_address(listener: &std::net::TcpListener) -> io::Result<()> {
+    let family = Family::of(listener.local_addr()?.ip());
+    transparent(&SockRef::from(listener), family)
+}
+
 /// Both steps can fail with `EADDRINUSE`: with `SO_REUSEADDR`, two binds of one port succeed until one listens.
 fn listen(socket: Socket, addr: SocketAddr, backlog: i32) -> io::Result<Acceptor> {
     socket.bind(&addr.into())?;
     socket.listen(backlog)?;
     Acceptor::new(socket.into())
+}
+
+/// What a client dialled whose connection was led to us. With REDIRECT the kernel remembers it (`SO_ORIGINAL_DST`); with
+/// TPROXY, and where nothing was changed on the way, it is `local`, our own end of the connection.
+pub(super) fn original_destination(stream: &std::net::TcpStream, local: SocketAddr) -> SocketAddr {
+    let socket = SockRef::from(stream);
+    let original = if local.is_ipv4() { socket.original_dst_v4() } else { socket.original_dst_v6() };
+    // Without connection tracking there is no answer, and no REDIRECT either.
+    original.ok().and_then(|original| original.as_socket()).map_or(local, canonical)
+}
+
+/// Lets a socket have an address that this machine has not (`IP_TRANSPARENT`).
+///
+/// # Errors
+/// It needs CAP_NET_ADMIN.
+fn transparent(socket: &SockRef<'_>, family: Family) -> io::Result<()> {
+    match family {
+        Family::V4 => socket.set_ip_transparent_v4(true),
+        Family::V6 => socket.set_ip_transparent_v6(true),
+    }
+}
+
+/// Whether this process may use addresses that are not this machine's.
+pub(crate) fn may_be_transparent() -> bool {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None);
+    socket.is_ok_and(|socket| transparent(&SockRef::from(&socket), Family::V4).is_ok())
+}
+
+/// Binds to an address that may be another machine's: that of the server which a client has dialled (TPROXY).
+fn bind_anywhere(socket: SockRef<'_>, addr: SocketAddr) -> io::Result<()> {
+    match socket.bind(&addr.into()) {
+        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
+            // What is missing is the address, not the permission to do without it.
+            transparent(&socket, Family::of(addr.ip())).map_err(|_| error)?;
+            socket.bind(&addr.into())
+        }
+        bound => bound,
+    }
 }
 
 /// Registers a socket with the runtime, in place of a type of tokio's: those do not report urgent data.
@@ -150,7 +208,6 @@ pub fn end_well(stream: &TcpStream) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
-    use std::net::IpAddr;
 
     use tokio::io::AsyncReadExt;
 

@@ -1,18 +1,24 @@
 //! Connecting to the FTP server: paced, bounded, and with an eye on a server that bans us.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use nix::ifaddrs::getifaddrs;
+use nix::sys::socket::SockaddrStorage;
+use rustls::pki_types::ServerName;
 use tokio::sync::{Mutex as FairMutex, Semaphore};
 use tokio::time::Instant;
 
 use super::control::Endpoint;
 use super::socket::{self, Watched};
+use crate::addr::canonical;
 use crate::config::{Config, Listener, Upstream};
+use crate::nat::destinations::Destinations;
 
 /// Control connections that a listener may have under way to its server at once: half of IIS' listen backlog of 60, which
 /// others use as well.
@@ -21,7 +27,19 @@ const MAX_UNDER_WAY: usize = 30;
 /// So many hang-ups in a row before a greeting are no accident.
 const SUSPICIOUS: u32 = 3;
 
-const LOOP: &str = "the upstream is one of our own listeners";
+/// There is no control connection to the server.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConnectError {
+    /// It would end at one of our own listeners, and every session would open another without end.
+    #[error("it is one of our own listeners")]
+    Loop,
+    /// Neither the name nor the address is in `upstream_networks`.
+    #[error("it is not in upstream_networks")]
+    NotPermitted,
+    /// The network, the machine or the server.
+    #[error(transparent)]
+    Failed(#[from] io::Error),
+}
 
 /// A control connection to the server.
 #[derive(Debug)]
@@ -38,7 +56,7 @@ impl Connected {
     }
 }
 
-/// The way to a listener's FTP server.
+/// The way to one FTP server of a listener.
 #[derive(Debug)]
 pub(super) struct Connector {
     listener: String,
@@ -48,6 +66,8 @@ pub(super) struct Connector {
     pace: Option<Pace>,
     /// The last addresses that the name resolved to.
     resolved: Mutex<Vec<SocketAddr>>,
+    /// What it may be; a server that the configuration names may be anything.
+    guard: Option<Arc<Destinations>>,
     /// Knows where we listen ourselves.
     config: Arc<Config>,
     hang_ups: AtomicU32,
@@ -73,15 +93,21 @@ impl Pace {
 }
 
 impl Connector {
-    /// The connector of one listener of `config`.
-    pub(super) fn new(listener: &Listener, config: Arc<Config>) -> Self {
+    /// The connector to a server of one listener of `config`. With a `guard`, the server has to be in it.
+    pub(super) fn new(
+        listener: &Listener,
+        upstream: Upstream,
+        guard: Option<Arc<Destinations>>,
+        config: Arc<Config>,
+    ) -> Self {
         let pace = listener
             .limits
             .connects_per_second
             .map(|rate| Pace { interval: Duration::from_secs(1) / rate.get(), next: FairMutex::new(Instant::now()) });
         Self {
             listener: listener.name.clone(),
-            upstream: listener.upstream.clone(),
+            upstream,
+            guard,
             timeout: listener.timeouts.connect_server,
             under_way: Semaphore::new(MAX_UNDER_WAY),
             pace,
@@ -93,7 +119,18 @@ impl Connector {
 
     /// A control connection to the server. Waits for its turn without limit, the session's login timer bounds
     /// that; `timeouts.connect_server` counts from there.
-    pub(super) async fn connect(&self) -> io::Result<Connected> {
+    pub(super) async fn connect(&self) -> Result<Connected, ConnectError> {
+        let connected = self.connect_in_turn().await;
+        // It was accepted, and reset before we came to look at it.
+        if let Err(ConnectError::Failed(error)) = &connected
+            && matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected)
+        {
+            self.hung_up();
+        }
+        connected
+    }
+
+    async fn connect_in_turn(&self) -> Result<Connected, ConnectError> {
         let _permit = self.under_way.acquire().await.map_err(io::Error::other)?;
         if let Some(pace) = &self.pace {
             pace.turn().await;
@@ -104,15 +141,15 @@ impl Connector {
     }
 
     /// Tries one after the other. One that does not answer leaves each of those behind it its share of the time.
-    async fn connect_to_one_of(&self, targets: &[SocketAddr], limit: Duration) -> io::Result<Connected> {
+    async fn connect_to_one_of(&self, targets: &[SocketAddr], limit: Duration) -> Result<Connected, ConnectError> {
         let start = Instant::now();
-        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address").into();
         for (target, to_try) in targets.iter().zip((1..=targets.len()).rev()) {
             let share = limit.saturating_sub(start.elapsed()) / u32::try_from(to_try).unwrap_or(u32::MAX);
-            let attempt = if self.config.serves(*target) {
-                Err(io::Error::other(LOOP))
+            let attempt = if self.is_own(*target) {
+                Err(ConnectError::Loop)
             } else {
-                socket::connect_control(*target, share).await.and_then(Connected::new)
+                socket::connect_control(*target, share).await.and_then(Connected::new).map_err(Into::into)
             };
             match attempt.and_then(|connected| self.refuse_loop(connected)) {
                 Ok(connected) => return Ok(connected),
@@ -122,9 +159,18 @@ impl Connector {
         Err(last)
     }
 
+    /// Whether connecting to `target` would end at ourselves. Where clients choose the target, a loop is worth asking the
+    /// system for its addresses before a packet is sent.
+    fn is_own(&self, target: SocketAddr) -> bool {
+        self.config.serves(target)
+            || (self.guard.is_some()
+                && self.config.serves_any_address_at(target)
+                && own_addresses().contains(&target.ip().to_canonical()))
+    }
+
     /// A connection from an address to itself has not left this machine; if it ended at a port of ours, every session
     /// would open another without end. Only now is it known which addresses a wildcard listener has.
-    fn refuse_loop(&self, connected: Connected) -> io::Result<Connected> {
+    fn refuse_loop(&self, connected: Connected) -> Result<Connected, ConnectError> {
         let Endpoint { peer, local, .. } = connected.at;
         let ours = self.config.listeners.iter().flat_map(|listener| &listener.bind);
         // IPv6 sockets are V6ONLY: what listens on the same port of the other family is another program.
@@ -132,20 +178,43 @@ impl Connector {
             bind.port() == peer.port() && bind.ip().is_unspecified() && bind.is_ipv4() == peer.is_ipv4()
         };
         if peer.ip() == local.ip() && ours.into_iter().any(is_ours) {
-            return Err(io::Error::other(LOOP));
+            return Err(ConnectError::Loop);
         }
         Ok(connected)
     }
 
     /// A name is resolved anew for each session.
-    async fn targets(&self) -> io::Result<Vec<SocketAddr>> {
-        match &self.upstream {
-            Upstream::Address(addr) => Ok(vec![*addr]),
+    async fn targets(&self) -> Result<Vec<SocketAddr>, ConnectError> {
+        let found = match &self.upstream {
+            Upstream::Address(addr) => vec![*addr],
             Upstream::Name { host, port } => {
                 let look_up = tokio::net::lookup_host((host.as_str(), *port));
-                self.found_or_last(host, async { Ok(look_up.await?.collect()) }).await
+                let found = self.found_or_last(host, async { Ok(look_up.await?.collect()) }).await;
+                match (found, &self.guard) {
+                    (Ok(found), _) => found,
+                    // A name that may not be reached says nothing about whether there is such a name.
+                    (Err(_), Some(guard)) if !guard.has_name(host, *port) => return Err(ConnectError::NotPermitted),
+                    (Err(error), _) => return Err(error.into()),
+                }
             }
+        };
+        self.permitted(found)
+    }
+
+    /// A name that is not permitted itself has to lead to permitted addresses only.
+    fn permitted(&self, targets: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, ConnectError> {
+        let Some(guard) = &self.guard else { return Ok(targets) };
+        let by_name = matches!(&self.upstream, Upstream::Name { host, port } if guard.has_name(host, *port));
+        if by_name || targets.iter().all(|target| guard.has_address(canonical(*target))) {
+            Ok(targets)
+        } else {
+            Err(ConnectError::NotPermitted)
         }
+    }
+
+    /// What the server's certificate should say, unless `tls.server.name` says otherwise.
+    pub(super) fn server_name(&self) -> Option<ServerName<'static>> {
+        self.upstream.server_name()
     }
 
     /// While a name does not resolve, its last addresses serve on. A name server that is down does not answer at all,
@@ -188,6 +257,17 @@ impl Connector {
             );
         }
     }
+}
+
+/// The addresses that this machine has on its interfaces. None if the system does not say.
+pub(super) fn own_addresses() -> HashSet<IpAddr> {
+    let interfaces = getifaddrs().into_iter().flatten();
+    interfaces.filter_map(|interface| interface.address).filter_map(|address| ip_of(&address)).collect()
+}
+
+fn ip_of(address: &SockaddrStorage) -> Option<IpAddr> {
+    let v4 = address.as_sockaddr_in().map(|v4| IpAddr::from(v4.ip()));
+    v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::from(v6.ip()).to_canonical()))
 }
 
 impl fmt::Display for Connector {
@@ -237,7 +317,9 @@ mod tests {
              [{{ peers: any, announce: local }}], data_ports: 20000 }}, timeouts: {{ connect_server: 2s }} }}]"
         );
         let config = Arc::new(Config::parse(&yaml, "test.yaml").unwrap());
-        Connector::new(&config.listeners[0], Arc::clone(&config))
+        let listener = &config.listeners[0];
+        let upstream = listener.upstream.fixed().unwrap().clone();
+        Connector::new(listener, upstream, None, Arc::clone(&config))
     }
 
     #[tokio::test(start_paused = true)]
@@ -269,7 +351,7 @@ mod tests {
         assert!(start.elapsed() < limit * 3 / 4, "{:?}", start.elapsed());
         assert_eq!(connected.at.peer, good);
         let error = connector.connect_to_one_of(&[silent], Duration::from_millis(200)).await.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(matches!(error, ConnectError::Failed(error) if error.kind() == io::ErrorKind::TimedOut));
     }
 
     /// An IPv4 server on the machine that serves IPv6 in its place.

@@ -108,6 +108,11 @@ impl Wire {
         }
     }
 
+    /// The socket.
+    pub(super) fn stream(&self) -> &std::net::TcpStream {
+        self.io.get_ref()
+    }
+
     /// Begins a handshake behind what is queued. `may_leave`: [`leave_tls`](Self::leave_tls) may follow.
     pub(super) fn start_tls(&mut self, connection: impl Into<rustls::Connection>, may_leave: bool) {
         self.security = Security::Starting(Box::new(Tls::new(connection, may_leave)));
@@ -118,6 +123,14 @@ impl Wire {
         self.flush();
         if let Security::Tls(tls) = &mut self.security {
             tls.leave();
+        }
+    }
+
+    /// The name that a TLS client expects (SNI).
+    pub(super) fn server_name(&self) -> Option<String> {
+        match &self.security {
+            Security::Plain | Security::Failed(_) => None,
+            Security::Starting(tls) | Security::Tls(tls) => tls.server_name().map(str::to_owned),
         }
     }
 

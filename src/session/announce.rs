@@ -49,7 +49,7 @@ impl Session {
         self.held.put_back(line.clone());
         exchange.turn_to_server();
         let id = exchange.id;
-        let carries = exchange.carries(Leg::Server, Family::of(server.peer.ip()));
+        let carries = exchange.carries(Leg::Server, Family::of(server));
         self.act(Action::Bind { id, leg: Leg::Server, carries });
         // Known before the server is told anything: IIS connects before it answers PORT.
         if let Some(target) = exchange.dial_client {

@@ -260,7 +260,7 @@ impl Session {
     }
 
     fn must_hold(&self) -> bool {
-        self.server.is_none()
+        (self.server.is_none() && !self.is_at_reception())
             || self.exchange.is_some()
             || self.pending.is_full()
             || self.channels.is_any_upload_unflushed()
@@ -271,7 +271,7 @@ impl Session {
         // What is left of an unfinished line is no command: nobody ended it.
         self.lines.client.take_rest();
         // A scanner is not worth a connection to the server. Commands are: `printf … | nc` sends them and FIN at once.
-        if self.server.is_none() && self.held.is_empty() {
+        if self.server.is_none() && self.held.is_empty() && self.introduction.is_none() {
             return self.close(Reason::ClientClosed);
         }
         self.timers.start(Timer::Close, now + self.settings.close);
@@ -287,6 +287,8 @@ impl Session {
             Ok(_) if self.settings.denied.iter().any(|name| name.matches(&line)) => {
                 self.answer("502 Command not implemented.\r\n");
             }
+            Ok(command) if self.is_at_reception() => self.command_at_reception(&line, command),
+            Ok(Command::Host(name)) if self.is_host_settled(name) => {}
             Ok(command) if self.is_settled_by_tls(&line, &command) => {}
             Ok(command) => self.command(&line, command, now),
             Err(error) => self.malformed(error),
@@ -329,6 +331,7 @@ impl Session {
             Command::Feat => self.forward(line, Pending::Feat),
             Command::Rein => self.forward(line, Pending::Rein),
             Command::Mode(letter) => self.forward(line, Pending::Mode(letter)),
+            Command::User(argument) if self.settings.from_user => self.user_at_host(argument),
             Command::User(name) => {
                 self.user = Some(Bytes::copy_from_slice(name));
                 self.log_in(line, LoginVerb::User);
@@ -342,8 +345,9 @@ impl Session {
             | Command::Prot(_)
             | Command::Ccc
             | Command::Sscn
-            | Command::Host
+            | Command::Host(_)
             | Command::Help
+            | Command::Noop
             | Command::Other => self.forward(line, Pending::Plain),
         }
     }
@@ -388,7 +392,7 @@ impl Session {
 
     /// PORT or EPRT. Nothing is sent anywhere unless the address passes.
     fn active(&mut self, asked: Setup, claimed: Claimed) {
-        match self.settings.policy.vet(claimed, self.client.ip()) {
+        match self.settings.policy.vet(claimed, self.client) {
             Ok(target) => self.set_up_active(asked, target),
             Err(refusal) => {
                 self.act(Action::Notice(Notice::Refused(refusal)));

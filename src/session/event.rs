@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::destination::Destination;
 use crate::addr::{Announced, Family, Leg, PerLeg};
 use crate::ftp::command::TransferVerb;
 use crate::nat::policy::{DialTarget, Refusal};
@@ -47,10 +48,17 @@ pub enum Event<'a> {
     },
     /// The server could not be reached.
     ServerFailed,
+    /// The server that the client has chosen may not be reached, or is this proxy itself.
+    ServerRefused,
     /// The handshake that [`Action::StartTls`] asked for is done.
     TlsReady {
         /// On which control connection.
         leg: Leg,
+    },
+    /// The client expects the server of this name (SNI). Comes before [`Event::TlsReady`].
+    NameExpected {
+        /// A DNS name.
+        name: &'a str,
     },
     /// The handshake failed, or the peer broke the rules of TLS later on.
     TlsFailed {
@@ -189,9 +197,12 @@ pub enum Action {
         /// On which control connection.
         leg: Leg,
     },
-    /// Close the control connection to the server in good order and open another. Nothing of the old one is told any
-    /// more; [`Event::ServerReady`] or [`Event::ServerFailed`] follows as at the start.
-    Reconnect,
+    /// Open the control connection to the server. One that there is is closed in good order, and nothing of it is told any
+    /// more. Answered by [`Event::ServerReady`] or [`Event::ServerFailed`].
+    Connect {
+        /// What it leads to.
+        to: Destination,
+    },
     /// From now on copy bytes both ways, behind what was written, and look into none. Only ends are told.
     PassThrough,
     /// Open a channel, if it is not open yet, and listen on this end for this leg's peer. Answered by
@@ -300,6 +311,8 @@ pub enum Reason {
     ServerClosedBeforeGreeting,
     /// The server could not be reached.
     ServerUnavailable,
+    /// The server that the client has chosen may not be reached.
+    ServerRefused,
     /// A control connection was reset.
     Reset(Leg),
     /// `timeouts.login`.
@@ -333,6 +346,7 @@ impl Reason {
             | Self::ServerClosed
             | Self::ServerClosedBeforeGreeting
             | Self::ServerUnavailable
+            | Self::ServerRefused
             | Self::LoginTimeout
             | Self::IdleTimeout
             | Self::LineTimeout
@@ -351,6 +365,7 @@ impl fmt::Display for Reason {
             Self::ServerClosed => f.write_str("closed by the server"),
             Self::ServerClosedBeforeGreeting => f.write_str("closed by the server before its greeting"),
             Self::ServerUnavailable => f.write_str("the server could not be reached"),
+            Self::ServerRefused => f.write_str("the server may not be reached"),
             Self::Reset(leg) => write!(f, "reset by the {leg}"),
             Self::LoginTimeout => f.write_str("no login in time"),
             Self::IdleTimeout => f.write_str("idle for too long"),

@@ -16,11 +16,11 @@ use crate::nat::DataMode;
 
 impl Session {
     pub(super) fn client_family(&self) -> Family {
-        Family::of(self.client.ip())
+        Family::of(self.client)
     }
 
     fn server_family(&self) -> Option<Family> {
-        self.server.map(|server| Family::of(server.peer.ip()))
+        self.server.map(Family::of)
     }
 
     fn families_differ(&self) -> bool {

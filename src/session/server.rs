@@ -10,10 +10,10 @@ use super::exchange::{Collected, Exchange};
 use super::pending::{Match, Pending, Ticket, Transfer};
 use super::timer::Timer;
 use super::transfer::Unhold;
-use super::{ClientTls, Session, UNAVAILABLE, announce};
+use super::{Session, UNAVAILABLE, announce};
 use crate::addr::Leg;
 use crate::ftp::line::Piece;
-use crate::ftp::reply::{Code, ReplyLine, feat_names_hidden, starts_with_command};
+use crate::ftp::reply::{Code, ReplyLine, starts_with_command};
 
 /// A client that gets so many commands wrong before its login is none of FTP: a browser that was made to talk to us
 /// (ALPACA, CVE-2021-3618). vsftpd 3.0.4 closes after as many.
@@ -228,12 +228,11 @@ impl Session {
     }
 
     fn route_line(&mut self, line: Bytes, inner: bool) {
+        let is_hidden = inner && matches!(self.route, Route::Filter) && self.is_feature_hidden(&line);
         match &mut self.route {
             Route::Pass => self.send_client(line),
             Route::Drop => {}
-            Route::Filter if inner && self.settings.denied.iter().any(|name| name.is_in_feat(&line)) => {}
-            Route::Filter
-                if inner && feat_names_hidden(&line) && self.settings.tls.client != ClientTls::Passthrough => {}
+            Route::Filter if is_hidden => {}
             Route::Filter => self.send_client(line),
             Route::Final => {
                 if let Some(data) = self.output.put_final(line) {
@@ -272,10 +271,15 @@ impl Session {
         }
         self.release();
         self.flush_own();
-        if self.unknown >= MAX_UNKNOWN {
-            return self.give_up(Reason::NotFtp, "421 Too many unknown commands, closing control connection.\r\n");
-        }
+        self.close_if_not_ftp();
         self.advance(now);
+    }
+
+    /// Ends the session with a client that gets everything wrong.
+    pub(super) fn close_if_not_ftp(&mut self) {
+        if self.unknown >= MAX_UNKNOWN && !self.closed {
+            self.give_up(Reason::NotFtp, "421 Too many unknown commands, closing control connection.\r\n");
+        }
     }
 
     /// A command has got its final reply.

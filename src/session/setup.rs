@@ -38,7 +38,7 @@ impl Session {
         let Some(server) = self.server else { return self.answer(NO_PORT) };
         // One data connection is prepared at a time (RFC 1123 §4.1.2.6): the new one replaces the old.
         self.withdraw_offer();
-        let family = Family::of(server.peer.ip());
+        let family = Family::of(server);
         let sent = asked.towards_server(self.settings.data_mode, family, self.may_keep_verbs(), self.epsv_refused);
         let stage = match self.settings.data_mode {
             DataMode::Same | DataMode::Passive => Stage::BothEnds,
@@ -155,7 +155,7 @@ impl Session {
                 Bytes::from_static(exchange.asked.refusal())
             });
         };
-        let target = match self.settings.policy.vet_server(claimed, server.peer.ip()) {
+        let target = match self.settings.policy.vet_server(claimed, server) {
             Ok(target) => target,
             Err(refusal) => {
                 self.close_exchange(exchange);

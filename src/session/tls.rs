@@ -19,14 +19,13 @@ mod opening;
 
 use bytes::Bytes;
 
+use super::Session;
+use super::destination::Origin;
 use super::event::{Action, Reason};
-use super::pending::{Pending, PendingQueue};
-use super::server::Route;
-use super::{Flow, Session};
 use crate::addr::{Leg, PerLeg};
 use crate::ftp::command::{Command, CommandLine, Mechanism};
-use crate::ftp::line::LineSplitter;
-use crate::ftp::reply::{Code, ReplyFramer};
+use crate::ftp::host::HostName;
+use crate::ftp::reply::Code;
 
 /// What a listener's configuration says about TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -94,17 +93,6 @@ pub(super) enum Step {
     Host,
 }
 
-/// Why the present connection to the server was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Origin {
-    /// The client came.
-    Client,
-    /// The client's AUTH ended a login (RFC 2228 §3); it has had its answer.
-    Auth,
-    /// REIN, the answer to which is the greeting.
-    Rein,
-}
-
 /// What a session knows about TLS.
 #[derive(Debug)]
 pub(super) struct Tls {
@@ -125,6 +113,8 @@ pub(super) struct Tls {
     blind: bool,
     /// Why the session closes once the client can be told.
     farewell: Option<Reason>,
+    /// The name in the client's handshake (SNI). Boxed: few listeners care.
+    pub(super) expected: Option<Box<HostName>>,
     /// The HOST that the server has accepted before AUTH. Boxed: few clients send it.
     pub(super) host: Option<Box<Bytes>>,
 }
@@ -142,8 +132,33 @@ impl Tls {
             auth_ahead: false,
             blind: false,
             farewell: None,
+            expected: None,
             host: None,
         }
+    }
+
+    /// A fresh connection to the server begins.
+    pub(super) fn begin_connection(&mut self, settings: TlsSettings, origin: Origin) {
+        self.cover.server = Cover::Clear;
+        self.unclean = false;
+        self.origin = origin;
+        self.opening = settings.server != ServerTls::Plain || self.host.is_some() || origin == Origin::User;
+    }
+
+    /// The server has been told something that counts before AUTH only.
+    pub(super) fn server_remembers(&mut self) {
+        self.unclean = true;
+    }
+
+    /// There is no connection to the server.
+    pub(super) fn abandon_connection(&mut self) {
+        self.opening = false;
+        self.origin = Origin::Client;
+    }
+
+    /// Whether the server has been told something that counts before AUTH only.
+    pub(super) fn is_unclean(&self) -> bool {
+        self.unclean
     }
 
     /// Whether all commands of the client wait.
@@ -173,7 +188,7 @@ impl Tls {
 
     /// Whether the greeting that comes next is none of the client's business.
     pub(super) fn is_greeting_ours(&self) -> bool {
-        self.origin == Origin::Auth
+        matches!(self.origin, Origin::Auth | Origin::User)
     }
 }
 
@@ -201,6 +216,7 @@ impl Session {
     fn switch(&mut self, leg: Leg) {
         self.tls.cover[leg] = Cover::Switching;
         if leg == Leg::Client {
+            self.tls.expected = None;
             self.output.pause();
         }
         self.act(Action::StartTls { leg });
@@ -214,6 +230,7 @@ impl Session {
         match leg {
             Leg::Client => {
                 self.output.resume();
+                self.follow_expected_name();
                 if let Some(why) = self.tls.farewell {
                     self.release();
                     self.close(why);
@@ -235,6 +252,9 @@ impl Session {
     /// The end of TLS with the client, behind the reply that was just sent.
     fn stop_tls(&mut self, cover: Cover) {
         self.tls.cover.client = cover;
+        if cover == Cover::Clear {
+            self.tls.expected = None;
+        }
         self.act(Action::StopTls { leg: Leg::Client });
         if self.has_more_from_client() {
             self.close(Reason::LeftOver(Leg::Client));
@@ -281,7 +301,7 @@ impl Session {
 
     /// Whether the next command turns a connection over and its time has not come.
     pub(super) fn is_at_a_turn(&self) -> bool {
-        self.settings.tls != TlsSettings::default()
+        (self.settings.tls != TlsSettings::default() || self.settings.from_user || self.has_hosts())
             && self.held.next_line().is_some_and(|line| line.parse().is_ok_and(|command| self.is_turn(&command)))
             && !self.is_quiet()
     }
@@ -293,7 +313,10 @@ impl Session {
                 self.tls.cover.client == Cover::Clear
             }
             (ClientTls::Terminate(terms), Command::Ccc) => self.may_clear(terms),
-            (_, Command::Rein) => self.settings.tls.server != ServerTls::Plain || self.does_rein_clear(),
+            _ if self.names_another_server(command) || self.names_another_host(command) => true,
+            (_, Command::Rein) => {
+                self.settings.tls.server != ServerTls::Plain || self.does_rein_clear() || self.does_rein_leave()
+            }
             _ => false,
         }
     }
@@ -304,32 +327,6 @@ impl Session {
             && self.exchange.is_none()
             && !self.output.is_holding()
             && !self.is_within_reply()
-    }
-
-    /// A fresh connection to the server takes the place of the one with the login.
-    fn reconnect(&mut self, origin: Origin) {
-        // Whatever still moves is the old login's.
-        self.channels.answer_all();
-        self.withdraw_offer();
-        for id in self.channels.open() {
-            self.close_channel(id);
-        }
-        self.act(Action::Reconnect);
-        self.server = None;
-        self.flow.server = Flow::default();
-        self.lines.server = LineSplitter::default();
-        self.framer = ReplyFramer::default();
-        (self.route, self.reply, self.long_line) = (Route::Pass, None, None);
-        self.pending = PendingQueue::default();
-        self.pending.push(Pending::Greeting);
-        self.user = None;
-        self.logged_in = false;
-        self.urgent = false;
-        (self.epsv_only, self.epsv_refused, self.algs_off, self.stream_mode) = (false, false, false, true);
-        self.tls.cover.server = Cover::Clear;
-        self.tls.unclean = false;
-        self.tls.origin = origin;
-        self.tls.opening = self.settings.tls.server != ServerTls::Plain || self.tls.host.is_some();
     }
 
     /// Notes an AUTH that will pass through, before anything behind it is taken for text.

@@ -5,10 +5,12 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 mod certificate;
+mod choose;
 mod clients;
 mod egress;
 mod families;
 mod filezilla;
+mod intercept;
 mod interrupted;
 mod large;
 mod load_balancer;

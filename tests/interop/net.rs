@@ -106,6 +106,41 @@ const LINKS: [(Host, &str); 5] = [
     ),
 ];
 
+/// The same names for a proxy on the way: it routes between the client and the server, which has the public addresses
+/// itself. There is no gateway.
+const ROUTER: [(Host, &str); 3] = [
+    (
+        Host::Proxy,
+        "link set lo up
+         link add eth0 type veth peer name eth0 netns %client
+         link add eth1 type veth peer name eth0 netns %server
+         link set eth0 up
+         link set eth1 up
+         addr add 198.51.100.1/24 dev eth0
+         addr add 203.0.113.1/24 dev eth1
+         addr add 2001:db8:1::1/64 dev eth0 nodad
+         addr add 2001:db8:2::1/64 dev eth1 nodad",
+    ),
+    (
+        Host::Client,
+        "link set lo up
+         link set eth0 up
+         addr add 198.51.100.2/24 dev eth0
+         addr add 2001:db8:1::2/64 dev eth0 nodad
+         route add default via 198.51.100.1
+         route add default via 2001:db8:1::1",
+    ),
+    (
+        Host::Server,
+        "link set lo up
+         link set eth0 up
+         addr add 203.0.113.10/24 dev eth0
+         addr add 2001:db8:2::10/64 dev eth0 nodad
+         route add default via 203.0.113.1
+         route add default via 2001:db8:2::1",
+    ),
+];
+
 /// The gateway's rules; `%` is the machine to which the elastic IP leads.
 const GATEWAY: &str = "
 table inet unroutable {
@@ -170,12 +205,21 @@ impl Net {
     pub fn new(eip_target: Ipv4Addr) -> Self {
         let net = Self::of(&LINKS);
         net.nft(Host::Gateway, &GATEWAY.replace('%', &eip_target.to_string()));
-        net.nft(Host::Server, COUNTERS);
         net
     }
 
-    /// The four machines and a gateway that forwards, wired by these commands of `ip -batch`; no rules anywhere.
+    /// A network in which the proxy is the router between the client and the server, which has the addresses [`EIP`] and
+    /// [`PROXY_V6`].
+    pub fn with_proxy_as_router() -> Self {
+        Self::linked(&ROUTER, Host::Proxy)
+    }
+
+    /// The machines and a gateway that forwards, wired by these commands of `ip -batch`; no rules but the counters.
     pub fn of(links: &[(Host, &str)]) -> Self {
+        Self::linked(links, Host::Gateway)
+    }
+
+    fn linked(links: &[(Host, &str)], router: Host) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         require_root();
         sweep();
@@ -189,10 +233,11 @@ impl Net {
             let batch = batch.replace('%', &net.prefix);
             feed(Command::new("ip").args(["-n", &net.namespace(*host), "-batch", "-"]), batch.as_bytes());
         }
-        net.write_sysctl("net/ipv4/ip_forward", "1");
-        net.write_sysctl("net/ipv6/conf/all/forwarding", "1");
+        net.write_sysctl(router, "net/ipv4/ip_forward", "1");
+        net.write_sysctl(router, "net/ipv6/conf/all/forwarding", "1");
         // Kernels before 6.0 can be told to assign the FTP helper by port: not here.
-        net.write_sysctl("net/netfilter/nf_conntrack_helper", "0");
+        net.write_sysctl(router, "net/netfilter/nf_conntrack_helper", "0");
+        net.nft(Host::Server, COUNTERS);
         net
     }
 
@@ -243,10 +288,10 @@ impl Net {
         words.nth(1).and_then(|n| n.parse().ok()).unwrap_or_else(|| panic!("no packets in: {listing}"))
     }
 
-    /// Sets a kernel setting of the gateway's, if this kernel has it.
-    fn write_sysctl(&self, key: &str, value: &str) {
+    /// Sets a kernel setting of a machine, if this kernel has it.
+    fn write_sysctl(&self, host: Host, key: &str, value: &str) {
         let script = r#"if [ -e "/proc/sys/$1" ]; then echo "$2" > "/proc/sys/$1"; fi"#;
-        run(self.command(Host::Gateway, "sh").args(["-c", script, "sh", key, value]));
+        run(self.command(host, "sh").args(["-c", script, "sh", key, value]));
     }
 }
 

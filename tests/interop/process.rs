@@ -94,6 +94,11 @@ impl Daemon {
 
     /// Whether a socket of its network namespace listens on the port (proc_pid_net(5), `st` 0A is TCP_LISTEN).
     fn listens(&self, port: u16) -> bool {
+        // Not yet in its own: what listens in ours is somebody else.
+        let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/net")).ok();
+        if namespace(&self.child.id().to_string()) == namespace("self") {
+            return false;
+        }
         let local = format!(":{port:04X}");
         ["tcp", "tcp6"].iter().any(|table| {
             let table = fs::read_to_string(format!("/proc/{}/net/{table}", self.child.id())).unwrap_or_default();

@@ -97,6 +97,91 @@ pub fn behind_load_balancer(net: &Net, data: bool) -> Daemon {
     start(net, Host::Proxy, &config, 990)
 }
 
+/// On a machine of its own, for clients that name the server; `tls` is the body of the listener's `tls`, empty for none.
+/// `%` in it is the directory with the certificate.
+pub fn named_by_users(net: &Net, tls: &str) -> Daemon {
+    certificate::write(net.scratch());
+    let tls = if tls.is_empty() { String::new() } else { format!("    tls: {{ {tls} }}") };
+    let tls = tls.replace('%', &net.scratch().display().to_string());
+    let config = format!(
+        r#"
+listeners:
+  - name: interop
+    bind: ["172.16.0.10:21", "[2001:db8:2::10]:21"]
+    upstream: from-user
+    upstream_networks: 172.16.0.0/24
+    client:
+      address_map:
+        - {{ peers: any, announce: 203.0.113.10 }}
+      data_ports: 20000-20020
+{tls}
+"#
+    );
+    start(net, Host::Proxy, &config, 21)
+}
+
+/// On a machine of its own, with a server of its own for `second.example`, and TLS.
+pub fn with_hosts(net: &Net) -> Daemon {
+    certificate::write(net.scratch());
+    let dir = net.scratch().display();
+    let config = format!(
+        r#"
+listeners:
+  - name: interop
+    bind: "172.16.0.10:21"
+    upstream: "172.16.0.20:21"
+    hosts: {{ second.example: "172.16.0.20:2121" }}
+    client:
+      address_map: [{{ peers: any, announce: 203.0.113.10 }}]
+      data_ports: 20000-20020
+    tls:
+      client: {{ mode: terminate, certificate: {dir}/cert.pem, key: {dir}/key.pem }}
+"#
+    );
+    start(net, Host::Proxy, &config, 21)
+}
+
+/// On the router between clients and servers, which leads their connections to it.
+pub fn on_the_way(net: &Net, networks: &str, user: Privileges) -> Daemon {
+    on_the_way_at(net, r#"["0.0.0.0:2121", "[::]:2121"]"#, networks, user)
+}
+
+/// The same at these addresses.
+pub fn on_the_way_at(net: &Net, bind: &str, networks: &str, user: Privileges) -> Daemon {
+    let config = format!(
+        r#"
+listeners:
+  - name: interop
+    bind: {bind}
+    upstream: original-destination
+    upstream_networks: {networks}
+    client:
+      address_map: [{{ peers: any, announce: local }}]
+      data_ports: 20000-20020
+"#
+    );
+    let path = net.scratch().join("proxy.yaml");
+    fs::write(&path, config).unwrap();
+    let binary = env!("CARGO_BIN_EXE_ftp-alg");
+    let mut command = match user {
+        Privileges::All => net.command(Host::Proxy, binary),
+        Privileges::None => {
+            let mut command = net.command(Host::Proxy, "setpriv");
+            command.args(["--bounding-set=-all", "--inh-caps=-all", binary]);
+            command
+        }
+    };
+    Daemon::start(command.args(["run", "--config"]).arg(&path), net.scratch().join("proxy.log"), 2121)
+}
+
+/// What the proxy may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Privileges {
+    All,
+    /// Root, but without any capability.
+    None,
+}
+
 /// What the proxy is told about TLS, each the body of a flow map.
 #[derive(Debug, Clone, Copy)]
 pub struct Tls<'a> {

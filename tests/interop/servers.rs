@@ -111,6 +111,8 @@ pub struct Server {
     pub kind: Kind,
     dir: PathBuf,
     daemon: Daemon,
+    /// Clients name it with their user.
+    named: bool,
 }
 
 impl Server {
@@ -144,7 +146,7 @@ impl Server {
         arguments.splice(0..0, ["-c".into(), script.into(), "sh".into(), dir.clone()]);
         let daemon =
             Daemon::start(net.command(Host::Server, "sh").args(arguments), net.scratch().join("server.log"), port);
-        Self { kind, dir, daemon }
+        Self { kind, dir, daemon, named: false }
     }
 
     /// Where clients find themselves after the login.
@@ -154,10 +156,17 @@ impl Server {
 
     /// User name and password.
     pub fn login(&self) -> (&'static str, &'static str) {
-        match self.kind {
-            Kind::Vsftpd => ("anonymous", "user@example.org"),
-            Kind::ProFtpd | Kind::PureFtpd | Kind::Pyftpdlib => ("alice", "secret"),
+        match (self.kind, self.named) {
+            (Kind::Vsftpd, false) => ("anonymous", "user@example.org"),
+            (Kind::Vsftpd, true) => ("anonymous@172.16.0.20", "user@example.org"),
+            (Kind::ProFtpd | Kind::PureFtpd | Kind::Pyftpdlib, false) => ("alice", "secret"),
+            (Kind::ProFtpd | Kind::PureFtpd | Kind::Pyftpdlib, true) => ("alice@172.16.0.20", "secret"),
         }
+    }
+
+    /// For clients of a proxy that has to be told which server they mean.
+    pub fn named_by_users(self) -> Self {
+        Self { named: true, ..self }
     }
 
     /// What it has said and logged so far.

@@ -14,6 +14,8 @@ pub(crate) struct Cover {
     pub(crate) covered: PerLeg<bool>,
     /// The client's leg has been in TLS.
     was_covered: bool,
+    /// The session has asked for its first connection to the server.
+    begun: bool,
     /// Bytes pass unread.
     pub(crate) blind: bool,
     /// What concerns the bytes of each leg, in the order of what is written: for comparisons.
@@ -27,6 +29,7 @@ impl Cover {
             switching: PerLeg::default(),
             covered: PerLeg::default(),
             was_covered: false,
+            begun: false,
             blind: false,
             done: PerLeg::default(),
         }
@@ -56,8 +59,12 @@ impl Cover {
                 assert!(!terms.implicit, "plain text on a port of implicit TLS");
                 self.done[*leg].push_str("no TLS\n");
             }
-            Action::Reconnect => {
-                assert!(connected, "nothing to close");
+            Action::Connect { .. } => {
+                let is_first = !std::mem::replace(&mut self.begun, true);
+                assert!(connected != is_first, "nothing to close");
+                if is_first {
+                    return;
+                }
                 (self.switching.server, self.covered.server) = (false, false);
                 self.done.server.push_str("reconnect\n");
             }

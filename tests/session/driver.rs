@@ -8,7 +8,9 @@ use ftp_alg::addr::{Announced, Leg, PerLeg};
 use ftp_alg::ftp::line::MAX_LINE;
 use ftp_alg::nat::DataMode;
 use ftp_alg::nat::policy::Policy;
-use ftp_alg::session::{Action, ChannelId, ChannelReport, End, Event, Notice, Reason, Session, Settings, TlsSettings};
+use ftp_alg::session::{
+    Action, ChannelId, ChannelReport, Destination, End, Event, Notice, Reason, Session, Settings, TlsSettings,
+};
 
 pub(crate) const CLIENT: &str = "198.51.100.7:40000";
 pub(crate) const SERVER: &str = "172.16.0.20:21";
@@ -43,6 +45,8 @@ pub(crate) struct Driver {
 pub(crate) fn settings(data_mode: DataMode) -> Settings {
     Settings {
         data_mode,
+        from_user: false,
+        hosts: Vec::new(),
         policy: Policy::default(),
         denied: Vec::new(),
         line: MAX_LINE,
@@ -65,7 +69,12 @@ impl Driver {
     pub(crate) fn unconnected(settings: Settings, client: &str) -> Self {
         let now = Instant::now();
         let session = Session::new(Arc::new(settings), client.parse().unwrap(), now);
-        Self { session, now, actions: Vec::new(), sent: PerLeg::default(), binds: true, permits: true, last: None }
+        let (actions, sent) = (Vec::new(), PerLeg::default());
+        let mut driver = Self { session, now, actions, sent, binds: true, permits: true, last: None };
+        driver.drain();
+        // Every session begins so; what the tests look at comes behind it.
+        driver.actions.retain(|action| !matches!(action, Action::Connect { to: Destination::Listener }));
+        driver
     }
 
     /// Logged in; nothing recorded.
@@ -250,7 +259,9 @@ pub(crate) fn deed(action: &Action) -> Option<String> {
         Action::LoginAnswered { failed } => format!("login failed: {failed}"),
         Action::StartTls { leg } => format!("TLS with {leg}"),
         Action::StopTls { leg } => format!("no TLS with {leg}"),
-        Action::Reconnect => "reconnect".to_owned(),
+        Action::Connect { to: Destination::Listener } => "connect".to_owned(),
+        Action::Connect { to: Destination::Host(index) } => format!("connect host {index}"),
+        Action::Connect { to: Destination::Named(server) } => format!("connect {}:{}", server.host, server.port),
         Action::PassThrough => "pass through".to_owned(),
         Action::Begin { protect: PerLeg { client: false, server: false }, .. } => return None,
         Action::Begin { id, protect: PerLeg { client, server } } => {

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod announce;
+mod choosing;
 mod commands;
 mod cover;
 mod driver;

@@ -313,7 +313,7 @@ impl Shell {
             }
             Action::Transferred(record) => self.check_record(&record),
             Action::Begin { id, .. } => assert!(self.open.contains_key(&id), "{id:?} is over"),
-            Action::StartTls { .. } | Action::StopTls { .. } | Action::Reconnect | Action::PassThrough => {
+            Action::StartTls { .. } | Action::StopTls { .. } | Action::Connect { .. } | Action::PassThrough => {
                 panic!("{action:?} without TLS")
             }
             Action::AskLogin => assert!(!std::mem::replace(&mut self.asked, true), "asked twice"),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ftp_alg::addr::Leg;
 use ftp_alg::nat::DataMode::Same;
 use ftp_alg::session::{
-    Action, ClientTls, End, Event, Notice, Reason, ServerTls, Session, Settings, Terminate, TlsSettings,
+    Action, ClientTls, Destination, End, Event, Notice, Reason, ServerTls, Session, Settings, Terminate, TlsSettings,
 };
 
 use crate::driver::{CLIENT, Driver, LOGIN, SERVER, deed, settings};
@@ -254,7 +254,7 @@ fn rfc_12_auth_after_a_login_needs_another() {
     d.server("200 x\r\n200 y\r\n227 =172,16,0,20,19,137\r\n");
     d.forget();
     d.client("AUTH TLS\r\n");
-    let turn = ["client: 234 AUTH TLS successful.", "TLS with client", "close 1", "reconnect"];
+    let turn = ["client: 234 AUTH TLS successful.", "TLS with client", "close 1", "connect"];
     assert_eq!(trace(&mut d), turn);
     assert_eq!(d.session.user(), None);
     ready(&mut d, Leg::Client);
@@ -321,7 +321,7 @@ fn rfc_12_a_transfer_of_the_old_login_ends() {
     d.server("150 x\r\n226 y\r\n");
     d.forget();
     d.client("AUTH TLS\r\n");
-    assert_eq!(d.deeds(), ["TLS with client", "close 1", "reconnect"]);
+    assert_eq!(d.deeds(), ["TLS with client", "close 1", "connect"]);
     d.ended(End::Closed);
     assert_eq!(d.deeds(), ["transferred Some(Retr) Some(226)"]);
 }
@@ -339,7 +339,7 @@ fn rfc_12_nothing_to_forget_needs_no_other_connection() {
         d.client(format!("{line}\r\n"));
         d.server("200 x\r\n");
         d.client("AUTH TLS\r\n");
-        assert!(d.deeds().contains(&"reconnect".to_owned()), "{line}");
+        assert!(d.deeds().contains(&"connect".to_owned()), "{line}");
     }
 }
 
@@ -687,7 +687,7 @@ fn rfc_14_rein_is_answered_within_tls_which_then_ends() {
     d.forget();
     assert_eq!(refused(&mut d, "PROT P"), "503 Use AUTH TLS before PROT.\n");
     assert_eq!(refused(&mut d, "AUTH TLS"), GO);
-    assert_eq!(d.deeds(), ["TLS with client", "reconnect"], "not every server forgets everything");
+    assert_eq!(d.deeds(), ["TLS with client", "connect"], "not every server forgets everything");
     d.connect(SERVER);
     d.server("220 x\r\n");
     ready(&mut d, Leg::Client);
@@ -746,7 +746,7 @@ fn rfc_14_rein_is_a_fresh_connection_where_the_server_has_tls_too() {
         d.client("NOOP\r\nREIN\r\n");
         assert_eq!(trace(&mut d), ["server: NOOP"]);
         d.server("200 x\r\n");
-        assert_eq!(trace(&mut d), ["client: 200 x", "reconnect"]);
+        assert_eq!(trace(&mut d), ["client: 200 x", "connect"]);
         d.connect(SERVER);
         open(&mut d, server);
         let deeds = trace(&mut d);
@@ -759,7 +759,7 @@ fn rfc_14_rein_is_a_fresh_connection_where_the_server_has_tls_too() {
     let mut d = opened(ClientTls::Refuse, ServerTls::Explicit);
     log_in(&mut d);
     d.client("REIN\r\nUSER b\r\n");
-    assert_eq!(trace(&mut d), ["reconnect"]);
+    assert_eq!(trace(&mut d), ["connect"]);
     d.connect(SERVER);
     open(&mut d, ServerTls::Explicit);
     assert_eq!(trace(&mut d).last().unwrap(), "server: USER b");
@@ -793,6 +793,7 @@ fn implicit_tls_comes_before_every_word() {
     let mut session =
         Session::new(std::sync::Arc::new(terminate(IMPLICIT)), CLIENT.parse().unwrap(), std::time::Instant::now());
     assert_eq!(session.next_action(), Some(Action::StartTls { leg: Leg::Client }));
+    assert_eq!(session.next_action(), Some(Action::Connect { to: Destination::Listener }));
     assert_eq!(session.next_action(), None);
     let mut d = connected(terminate(IMPLICIT));
     d.server("220 x\r\n421 y\r\n");

@@ -210,7 +210,7 @@ impl Shell {
                 assert!(self.connected, "{data:?} to nobody");
                 self.heard.push_str(&String::from_utf8_lossy(data));
             }
-            Action::Reconnect => self.connected = false,
+            Action::Connect { .. } => self.connected = false,
             Action::Close { why } => self.closed = Some(*why),
             _ => {}
         }

@@ -112,7 +112,7 @@ fn sec_19_fifty_data_connections_resume_their_control_connection() {
     for version in BOTH {
         let server = listener(|config| config.require_reuse = true);
         let leg = server.session().unwrap();
-        let client = client("ftp.example", version).session();
+        let client = client("ftp.example", version).session(None).unwrap();
         assert!(join(&mut client.control(), &mut leg.control()).full());
         for transfer in 0..50 {
             let mut ours = leg.data();

@@ -36,7 +36,10 @@ fn keys_of_every_kind_and_form() {
         let server = server(&terminate(pair));
         for version in BOTH {
             let leg = server.session().unwrap();
-            assert!(join(&mut client("ftp.example", version).session().control(), &mut leg.control()).full(), "{kind}");
+            assert!(
+                join(&mut client("ftp.example", version).session(None).unwrap().control(), &mut leg.control()).full(),
+                "{kind}"
+            );
         }
     }
 }
@@ -48,7 +51,7 @@ fn a_chain_is_shown_as_a_whole() {
     files.put("own.pem", &format!("{}{}", authority.sign(&["ftp.example"], &key).pem(), authority.certificate.pem()));
     files.put("own.key", &key.serialize_pem());
     let leg = server(&terminate(files.named("own"))).session().unwrap();
-    let mut end = client("ftp.example", TlsVersion::V1_3).session().control();
+    let mut end = client("ftp.example", TlsVersion::V1_3).session(None).unwrap().control();
     assert!(join(&mut end, &mut leg.control()).full());
     assert_eq!(end.peer_certificates().unwrap().len(), 2);
 }
@@ -100,7 +103,7 @@ fn authorities_that_cannot_be_used_are_named_too() {
     let error = TlsServer::load("ftp", &config).unwrap_err().to_string();
     assert!(error.starts_with("tls.client.client_ca: ") && error.contains("has no certificate"), "{error}");
     let verify = Verify::File(file("tls.server.verify", &files.path("missing.pem")));
-    let (name, max_version) = (server_name("ftp.example"), TlsVersion::V1_2);
+    let (name, max_version) = (Some(server_name("ftp.example")), TlsVersion::V1_2);
     let identity = ServerIdentity { verify, name, max_version, lenient: false };
     let error = TlsClient::load(&identity).unwrap_err().to_string();
     assert!(error.starts_with("tls.server.verify: cannot read "), "{error}");

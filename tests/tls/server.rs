@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use ftp_alg::config::tls::{TlsVersion, Verify};
-use ftp_alg::relay::tls::{OutOfTickets, ServerLegTls};
+use ftp_alg::config::tls::{ServerIdentity, TlsVersion, Verify};
+use ftp_alg::relay::tls::{OutOfTickets, ServerLegTls, TlsClient};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -31,7 +31,21 @@ fn end(config: &ServerConfig) -> ServerConnection {
 }
 
 fn leg(version: TlsVersion) -> ServerLegTls {
-    client("ftp.example", version).session()
+    client("ftp.example", version).session(None).unwrap()
+}
+
+/// Where clients choose the server, each has its own name.
+#[test]
+fn the_name_is_that_of_each_server_unless_one_is_configured() {
+    let load = |name| {
+        let max_version = TlsVersion::V1_2;
+        TlsClient::load(&ServerIdentity { verify: Verify::Nobody, name, max_version, lenient: false }).unwrap()
+    };
+    let any = load(None);
+    assert_eq!(any.session(Some(server_name("a.example"))).unwrap().name(), &server_name("a.example"));
+    assert!(any.session(None).is_none(), "nobody to believe");
+    let one = load(Some(server_name("b.example")));
+    assert_eq!(one.session(Some(server_name("a.example"))).unwrap().name(), &server_name("b.example"));
 }
 
 #[test]
@@ -104,7 +118,7 @@ fn sec_18_sessions_do_not_share_what_they_resume() {
     for version in BOTH {
         let server = any_server();
         let client = client("ftp.example", version);
-        let (a, b) = (client.session(), client.session());
+        let (a, b) = (client.session(None).unwrap(), client.session(None).unwrap());
         assert!(join(&mut a.control(), &mut end(&server)).full());
         assert!(join(&mut b.control(), &mut end(&server)).full(), "B's control connection resumes A's session");
         assert!(join(&mut a.data().unwrap(), &mut end(&server)).resumed());
@@ -113,7 +127,7 @@ fn sec_18_sessions_do_not_share_what_they_resume() {
 
 fn believes(verify: &Verify, name: &str, server: &ServerConfig) -> bool {
     let [old, new] = BOTH.map(|version| {
-        let leg = client_that(verify.clone(), name, version).session();
+        let leg = client_that(verify.clone(), name, version).session(None).unwrap();
         let ends = join(&mut leg.control(), &mut end(server));
         assert!(ends.full() || ends.client.is_err(), "{ends:?}");
         ends.full()

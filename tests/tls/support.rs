@@ -123,7 +123,7 @@ pub(crate) fn client(name: &str, max_version: TlsVersion) -> TlsClient {
 }
 
 pub(crate) fn client_that(verify: Verify, name: &str, max_version: TlsVersion) -> TlsClient {
-    TlsClient::load(&ServerIdentity { verify, name: server_name(name), max_version, lenient: false }).unwrap()
+    TlsClient::load(&ServerIdentity { verify, name: Some(server_name(name)), max_version, lenient: false }).unwrap()
 }
 
 pub(crate) fn server_name(name: &str) -> ServerName<'static> {

@@ -10,7 +10,7 @@ use crate::config::tls::{
     ClientTls, KeyPair, NamedFile, ServerIdentity, ServerTls, Terminate, Tls, TlsVersion, Verify,
 };
 use crate::config::value::{self, Parsed};
-use crate::config::{DataPorts, Upstream, raw};
+use crate::config::{DataPorts, Selection, Upstream, raw};
 
 /// `mode` of `tls.client`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -34,7 +34,7 @@ const CERTIFICATE: &str = "`certificate: /etc/ftp-alg/fullchain.pem`, and `key`"
 
 impl Reader<'_, '_> {
     /// `None` if any of it was reported.
-    pub(super) fn tls(&mut self, raw: raw::Tls, upstream: Option<&Upstream>, at: &KeyPath) -> Option<Tls> {
+    pub(super) fn tls(&mut self, raw: raw::Tls, upstream: Option<&Selection>, at: &KeyPath) -> Option<Tls> {
         let (client_at, server_at) = (at.key("client"), at.key("server"));
         let (client, server) = (raw.client.unwrap_or_default(), raw.server.unwrap_or_default());
         let client_mode = self.mode(client.mode.clone(), &client_at, client_mode);
@@ -43,6 +43,11 @@ impl Reader<'_, '_> {
             let what = "with `tls.client.mode: passthrough` clients speak TLS with the server itself";
             let help = "remove `tls.server`; or write `tls.client.mode: terminate`, with a certificate";
             self.problems.report(&server_at.key("mode"), Wrong::new(what, help));
+        }
+        if client_mode == Some(ClientMode::Passthrough) && matches!(upstream, Some(Selection::FromUser(_))) {
+            let what = "AUTH comes before USER, and there is no server yet that it could go to";
+            let help = "write `tls.client.mode: terminate`, with a certificate; or leave `tls.client` out";
+            self.problems.report(&client_at.key("mode"), Wrong::new(what, help));
         }
         let client = client_mode.and_then(|mode| self.client_tls(mode, client, &client_at));
         let server = server_mode.and_then(|mode| self.server_tls(mode, server, upstream, &server_at));
@@ -143,7 +148,7 @@ impl Reader<'_, '_> {
         &mut self,
         mode: ServerMode,
         raw: raw::TlsServer,
-        upstream: Option<&Upstream>,
+        upstream: Option<&Selection>,
         at: &KeyPath,
     ) -> Option<ServerTls> {
         if mode == ServerMode::Plain {
@@ -161,10 +166,12 @@ impl Reader<'_, '_> {
         let verify = self.verify(raw.verify, &at.key("verify"));
         let name = match raw.name {
             Some(name) => self.optional(Some(name), &at.key("name"), server_name),
-            // What was reported about `upstream` is not reported once more.
-            None => upstream.and_then(|upstream| self.name_of(upstream, &at.key("name"))),
+            None => {
+                self.check_name_of(upstream, &at.key("name"));
+                None
+            }
         };
-        let identity = ServerIdentity { verify: verify?, name: name?, max_version, lenient };
+        let identity = ServerIdentity { verify: verify?, name, max_version, lenient };
         Some(if mode == ServerMode::Implicit { ServerTls::Implicit(identity) } else { ServerTls::Explicit(identity) })
     }
 
@@ -183,12 +190,14 @@ impl Reader<'_, '_> {
         }
     }
 
-    fn name_of(&mut self, upstream: &Upstream, at: &KeyPath) -> Option<ServerName<'static>> {
-        let host = match upstream {
-            Upstream::Address(addr) => return Some(ServerName::from(addr.ip())),
-            Upstream::Name { host, .. } => host,
-        };
-        server_name(host).map_err(|wrong| self.problems.report(at, wrong)).ok()
+    /// Reports a server that no certificate could name.
+    fn check_name_of(&mut self, upstream: Option<&Selection>, at: &KeyPath) {
+        let fixed = upstream.and_then(Selection::fixed).filter(|fixed| fixed.server_name().is_none());
+        if let Some(Upstream::Name { host, .. }) = fixed
+            && let Err(wrong) = server_name(host)
+        {
+            self.problems.report(at, wrong);
+        }
     }
 
     fn version(&mut self, text: Option<String>, at: &KeyPath) -> TlsVersion {

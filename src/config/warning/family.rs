@@ -79,8 +79,8 @@ fn client_misfit(listener: &Listener, rule: &Rule) -> Option<Case> {
 }
 
 fn server_misfit(listener: &Listener, rule: &Rule) -> Option<Case> {
-    // Where a name leads to is known when a session begins.
-    let Upstream::Address(server) = &listener.upstream else { return None };
+    // Where a name or a client leads to is known when a session begins.
+    let Some(Upstream::Address(server)) = listener.upstream.fixed() else { return None };
     let family = Family::of(server.ip());
     let is_told = listener.data_mode != DataMode::Passive && is_for(&rule.peers, family);
     (is_told && !rule.announce.may_be(family)).then_some(Case::Server(family))

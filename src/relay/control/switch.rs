@@ -1,11 +1,15 @@
 //! Turning control connections over: to TLS and back, to another connection, or to the two peers themselves.
 
+use std::sync::Arc;
+
 use super::Control;
 use crate::addr::{Leg, PerLeg};
 use crate::relay::channel::Order;
 use crate::relay::encryption::Keys;
+use crate::relay::socket;
+use crate::relay::upstream::{ConnectError, own_addresses};
 use crate::relay::wire::Wire;
-use crate::session::{ChannelId, Event};
+use crate::session::{ChannelId, Destination, Event};
 
 impl Control {
     /// Begins a handshake, as the client's server or the server's client.
@@ -29,7 +33,8 @@ impl Control {
     }
 
     fn start_tls_with_server(&mut self) -> Option<()> {
-        let keys = self.shared.encryption.server.as_ref()?.session();
+        let name = self.upstream.as_ref()?.server_name();
+        let keys = self.shared.encryption.server.as_ref()?.session(name)?;
         let keys = self.keys.server.insert(keys.into());
         self.server.as_mut()?.0.start_tls(keys.control(), false);
         Some(())
@@ -45,7 +50,12 @@ impl Control {
     /// Tells the session what has become of a handshake.
     pub(super) fn handshake(&mut self, leg: Leg) {
         match self.wire(leg).and_then(Wire::handshake) {
-            Some(Ok(())) => self.handle(Event::TlsReady { leg }),
+            Some(Ok(())) => {
+                if let Some(name) = self.client.server_name().filter(|_| leg == Leg::Client) {
+                    self.handle(Event::NameExpected { name: &name });
+                }
+                self.handle(Event::TlsReady { leg });
+            }
             Some(Err(error)) => {
                 self.journal.no_tls(leg, &error);
                 self.handle(Event::TlsFailed { leg });
@@ -54,13 +64,26 @@ impl Control {
         }
     }
 
-    /// Closes the connection to the server in good order, aside; another is opened by the caller.
-    pub(super) fn leave_server(&mut self) {
+    /// Opens a connection to the server. One that there is is closed in good order, aside.
+    pub(super) fn connect(&mut self, to: &Destination) {
         self.keys.server = None;
         if let Some((wire, _)) = self.server.take() {
             self.shared.process.tasks.spawn(wire.finish(self.shared.config.timeouts.close));
         }
-        self.reconnects = true;
+        let dialled = if self.shared.config.upstream.intercepts() {
+            socket::original_destination(self.client.stream(), self.client_at.local)
+        } else {
+            self.client_at.local
+        };
+        let upstream = self.shared.directory.find(to, dialled);
+        self.upstream = Some(Arc::clone(&upstream));
+        let is_ours = self.shared.config.upstream.intercepts() && own_addresses().contains(&self.client_at.peer.ip());
+        self.connecting = Some(if is_ours {
+            // Our own connection to a server, led back to us by a rule that should leave it alone.
+            Box::pin(async { Err(ConnectError::Loop) })
+        } else {
+            Box::pin(async move { upstream.connect().await })
+        });
     }
 
     /// The session hands bytes on unread from now on. Its client may use the ports that are passed through.

@@ -68,6 +68,8 @@ pub(in crate::relay) struct Bound {
     pub(super) slots: Arc<[SocketAddr]>,
     pub(super) failed: Vec<Failure>,
     listeners: Vec<(SlotId, Acceptor)>,
+    /// They take connections to any address.
+    any_address: bool,
 }
 
 /// Binds every port of every range on every address. Those that other programs hold are left out with a warning.
@@ -85,7 +87,7 @@ pub(in crate::relay) fn bind(wanted: &[(IpAddr, RangeInclusive<u16>)]) -> Result
     }
     check(wanted, &slots, &failed)?;
     warn_of_missing(&slots, &failed);
-    Ok(Bound { slots, failed, listeners })
+    Ok(Bound { slots, failed, listeners, any_address: false })
 }
 
 /// Each entry of `wanted` must have got a port.
@@ -113,9 +115,17 @@ fn clone_error(error: &io::Error) -> io::Error {
 }
 
 impl Bound {
+    /// Lets all of them take connections that were led here although they are for other machines (TPROXY), if the process
+    /// may do that.
+    pub(in crate::relay) fn taking_any_address(mut self) -> Self {
+        self.any_address = self.listeners.iter().all(|(_, listener)| listener.take_any_address().is_ok());
+        self
+    }
+
     /// Accepts for `taker` until `stop`, or until it is gone. What is missing is tried again every 30 s.
     pub(in crate::relay) fn serve<T: Taker>(self, taker: &Arc<T>, stop: &CancellationToken) {
-        let door = |slot| Door { slot, at: self.slots[slot], taker: Arc::downgrade(taker), stop: stop.clone() };
+        let (at, any_address) = (Arc::clone(&self.slots), self.any_address);
+        let door = |slot| Door { slot, at: at[slot], any_address, taker: Arc::downgrade(taker), stop: stop.clone() };
         for (slot, listener) in self.listeners {
             tokio::spawn(door(slot).serve(listener));
         }
@@ -129,6 +139,7 @@ impl Bound {
 struct Door<T> {
     slot: SlotId,
     at: SocketAddr,
+    any_address: bool,
     taker: Weak<T>,
     stop: CancellationToken,
 }
@@ -169,6 +180,9 @@ impl<T: Taker> Door<T> {
     /// Itself, if the port still cannot be bound.
     fn try_again(self) -> Option<Self> {
         let Ok(listener) = socket::listen_data(self.at, BACKLOG) else { return Some(self) };
+        if self.any_address && listener.take_any_address().is_err() {
+            return Some(self);
+        }
         let taker = self.taker.upgrade()?;
         tracing::info!(at = %self.at, "data port bound");
         let slot = self.slot;

@@ -53,7 +53,7 @@ impl Lease {
     /// A listener on a port of the kernel's choice, which is as unpredictable as ours
     /// (`inet_csk_find_open_port` starts at a random offset).
     pub(super) fn own(local: IpAddr, expected: Expected) -> std::io::Result<Self> {
-        let listener = socket::listen_data((local, 0).into(), BACKLOG)?;
+        let listener = socket::listen_data_at(local, BACKLOG)?;
         let port = listener.local_addr()?.port();
         Ok(Self { port, expires: Instant::now() + LEASE_TIME, source: Source::Own { listener, expected } })
     }

@@ -36,6 +36,8 @@ pub struct PortPool {
     rule: DataPeer,
     /// How many ports of a range one peer may hold at once.
     per_peer: usize,
+    /// Control connections may have been led here from addresses that are not ours.
+    any_address: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -63,7 +65,7 @@ impl PortPool {
 
     fn new(kind: Kind) -> Self {
         // Peers do not compete: one that holds every port is in nobody's way.
-        Self { kind, rule: DataPeer::Exact, per_peer: usize::MAX }
+        Self { kind, rule: DataPeer::Exact, per_peer: usize::MAX, any_address: false }
     }
 
     /// The same ports, with leases that admit whom this rule does; a new pool admits the [exact](DataPeer::Exact) peer.
@@ -80,6 +82,13 @@ impl PortPool {
         self
     }
 
+    /// The same ports, for control connections whose local address may be another machine's, to which the client believes
+    /// to be connected (TPROXY): the data connection is led here as well.
+    #[must_use]
+    pub fn for_any_address(self, any_address: bool) -> Self {
+        Self { any_address, ..self }
+    }
+
     /// Leases a random port on `local`, the local address of the control connection, for a connection of `peer`, or
     /// of whom the rule admits in its place. If each port waits for one of those already, or as many as one peer
     /// [may hold](Self::at_most), waits its turn for up to `wait`; the oldest such lease that has been unused for 10 s
@@ -93,7 +102,9 @@ impl PortPool {
         match &self.kind {
             Kind::Any => Ok(Lease::own(local, expected)?),
             Kind::Range { shared, views } => {
-                let view = view_of(views, local).ok_or(io::Error::from(io::ErrorKind::AddrNotAvailable))?;
+                let foreign = || views.iter().find(|view| self.any_address && view.local.is_ipv4() == local.is_ipv4());
+                let view = view_of(views, local).or_else(foreign);
+                let view = view.ok_or(io::Error::from(io::ErrorKind::AddrNotAvailable))?;
                 let mut request = Request { shared, view, expected, per_peer: self.per_peer, ticket: None };
                 tokio::time::timeout(wait, request.granted()).await.map_err(|_| LeaseError::Exhausted)
             }

@@ -9,7 +9,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, SockRef, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::{Watched, control_options, data_options, watch_control};
+use super::{Watched, bind_anywhere, control_options, data_options, watch_control};
 use crate::addr::Family;
 
 /// Opens a control connection, from the address that routing picks.
@@ -44,7 +44,7 @@ pub async fn connect(target: SocketAddr, source: IpAddr, timeout: Duration) -> i
     let socket = new_outgoing(target)?;
     // Without this option, bind takes a port away from every other target as well.
     setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
-    socket.bind(source_address(source, target))?;
+    bind_anywhere(SockRef::from(&socket), source_address(source, target))?;
     tokio::time::timeout(timeout, socket.connect(target)).await.map_err(|_| io::ErrorKind::TimedOut)?
 }
 
@@ -59,7 +59,7 @@ pub async fn connect_from_port(target: SocketAddr, source: SocketAddr, timeout: 
         socket.set_reuseaddr(true)?;
         let mut from = source_address(source.ip(), target);
         from.set_port(source.port());
-        socket.bind(from)?;
+        bind_anywhere(SockRef::from(&socket), from)?;
         tokio::time::timeout(timeout, socket.connect(target)).await.map_err(|_| io::ErrorKind::TimedOut)?
     };
     match from_port.await {

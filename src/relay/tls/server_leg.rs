@@ -16,7 +16,8 @@ use crate::config::tls::{ServerIdentity, TlsVersion};
 pub struct TlsClient {
     /// Who is trusted, without anything to resume.
     base: ClientConfig,
-    name: ServerName<'static>,
+    /// What every server's certificate has to say.
+    name: Option<ServerName<'static>>,
 }
 
 impl TlsClient {
@@ -40,10 +41,12 @@ impl TlsClient {
         Ok(Self { base, name: identity.name.clone() })
     }
 
-    /// TLS for one control connection to the server and for its data connections.
+    /// TLS for one control connection to the server and for its data connections. `host`: what the certificate has to say
+    /// unless something is configured. `None` if that is nothing.
     #[must_use]
-    pub fn session(&self) -> ServerLegTls {
-        ServerLegTls { base: self.base.clone(), name: self.name.clone(), sessions: Arc::default() }
+    pub fn session(&self, host: Option<ServerName<'static>>) -> Option<ServerLegTls> {
+        let name = self.name.clone().or(host)?;
+        Some(ServerLegTls { base: self.base.clone(), name, sessions: Arc::default() })
     }
 }
 

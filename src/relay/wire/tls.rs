@@ -51,6 +51,14 @@ impl Tls {
         self.connection.is_handshaking()
     }
 
+    /// The name that the peer, a client, expects.
+    pub(super) fn server_name(&self) -> Option<&str> {
+        match &self.connection {
+            Connection::Server(connection) => connection.server_name(),
+            Connection::Client(_) => None,
+        }
+    }
+
     /// Whether plaintext can be encrypted now. What is for the time after TLS waits for that.
     pub(super) fn takes_plaintext(&self) -> bool {
         !self.is_handshaking() && !self.closed

@@ -2,12 +2,13 @@
 
 use bytes::Bytes;
 
-use super::{ClientTls, Cover, Origin, ServerTls, Terminate};
+use super::{ClientTls, Cover, ServerTls, Terminate};
 use crate::addr::Leg;
 use crate::ftp::command::{Command, CommandLine, Mechanism, Protection};
-use crate::ftp::reply::Code;
+use crate::ftp::reply::{Code, feat_names, feat_names_hidden};
 use crate::session::Session;
 use crate::session::client::NOT_IMPLEMENTED;
+use crate::session::destination::Origin;
 use crate::session::event::Reason;
 use crate::session::pending::Pending;
 use crate::session::server::Route;
@@ -55,11 +56,11 @@ impl Session {
                 self.withdraw_offer();
                 self.answer("425 Cannot open data connection.\r\n");
             }
-            Command::Host if self.tls.cover.client == Cover::Clear => self.forward(line, Pending::Host(line.wire())),
+            Command::Host(_) if self.tls.cover.client == Cover::Clear => self.forward(line, Pending::Host(line.wire())),
             Command::Rein => return self.is_rein_settled(),
-            Command::Feat | Command::Help | Command::Host | Command::Quit => return false,
+            Command::Feat | Command::Help | Command::Host(_) | Command::Quit => return false,
             _ => {
-                self.tls.unclean = true;
+                self.tls.unclean |= self.server.is_some();
                 return false;
             }
         }
@@ -70,7 +71,7 @@ impl Session {
     /// RFC 7151 §3), after CCC for another login.
     fn needs_tls(&self, command: &Command<'_>) -> bool {
         match self.tls.cover.client {
-            Cover::Clear => !matches!(command, Command::Feat | Command::Help | Command::Host | Command::Quit),
+            Cover::Clear => !matches!(command, Command::Feat | Command::Help | Command::Host(_) | Command::Quit),
             Cover::Cleared => matches!(command, Command::User(_) | Command::Pass),
             Cover::Switching | Cover::Tls => false,
         }
@@ -91,8 +92,9 @@ impl Session {
         self.urgent = false;
         if self.has_more_from_client() {
             self.close(Reason::LeftOver(Leg::Client));
-        } else if self.tls.unclean {
-            self.reconnect(Origin::Auth);
+        } else if self.tls.unclean && !self.has_hosts() {
+            // Otherwise the name in the handshake says where to.
+            self.reconnect_to_same(Origin::Auth);
         }
     }
 
@@ -148,17 +150,17 @@ impl Session {
 
     /// Whether REIN ends TLS with the client, behind its reply (RFC 4217 §13): not on a port of implicit TLS, where there
     /// is no AUTH that would start it again.
-    pub(super) fn does_rein_clear(&self) -> bool {
+    pub(in crate::session) fn does_rein_clear(&self) -> bool {
         self.tls.cover.client == Cover::Tls && !self.settings.tls.protects_at_first()
     }
 
     /// A server that is spoken to in TLS would end that as well. It is left, and the next greeting answers the client.
     fn is_rein_settled(&mut self) -> bool {
-        let reconnects = self.settings.tls.server != ServerTls::Plain;
+        let reconnects = self.settings.tls.server != ServerTls::Plain || self.does_rein_leave();
         self.tls.rein = reconnects || self.does_rein_clear();
         if reconnects {
             self.tls.host = None;
-            self.reconnect(Origin::Rein);
+            self.reconnect(self.destination_after_rein(), Origin::Rein);
         }
         reconnects
     }
@@ -182,9 +184,12 @@ impl Session {
     /// What happens to the lines of a reply to FEAT: names of what we do not offer go, and ours come in.
     pub(in crate::session) fn feat_route(&self, code: Code) -> Route {
         match self.settings.tls.client {
+            ClientTls::Refuse | ClientTls::Passthrough if self.has_hosts() && matches!(code.get(), 500 | 502) => {
+                Route::Drop
+            }
             ClientTls::Refuse | ClientTls::Passthrough if code.is_error() => Route::Pass,
             ClientTls::Refuse => Route::Filter,
-            // Nothing is hidden, and only what is ours comes in.
+            // Nothing is hidden but what is ours, which comes in.
             ClientTls::Passthrough => {
                 if self.features().is_some() {
                     Route::Filter
@@ -221,18 +226,25 @@ impl Session {
         self.send_client(format!("211-Extensions supported:\r\n{features}211 End\r\n").into());
     }
 
-    /// What we offer ourselves (RFC 4217 §6, RFC 6384 §11).
-    fn features(&self) -> Option<String> {
-        let mut features = String::new();
+    /// What we offer ourselves (RFC 4217 §6, RFC 6384 §11, RFC 7151 §3.2).
+    pub(in crate::session) fn features(&self) -> Option<String> {
+        let mut features = if self.has_hosts() { " HOST\r\n".to_owned() } else { String::new() };
         if let ClientTls::Terminate(terms) = self.settings.tls.client {
-            let auth = if terms.implicit { "" } else { " AUTH TLS\r\n" };
-            let ccc = if terms.allow_ccc && !terms.implicit { " CCC\r\n" } else { "" };
-            features = format!("{auth} PBSZ\r\n PROT\r\n{ccc}");
+            features += if terms.implicit { "" } else { " AUTH TLS\r\n" };
+            features += " PBSZ\r\n PROT\r\n";
+            features += if terms.allow_ccc && !terms.implicit { " CCC\r\n" } else { "" };
         }
         let is_denied = |line: &[u8]| self.settings.denied.iter().any(|name| name.is_in_feat(line));
         if self.offers_algs() && !is_denied(ALGS) {
             features += " ALGS\r\n";
         }
         (!features.is_empty()).then_some(features)
+    }
+
+    /// Whether a line within the server's reply to FEAT is not for the client.
+    pub(in crate::session) fn is_feature_hidden(&self, line: &[u8]) -> bool {
+        self.settings.denied.iter().any(|name| name.is_in_feat(line))
+            || (self.settings.tls.client != ClientTls::Passthrough && feat_names_hidden(line))
+            || (self.has_hosts() && feat_names(line, "HOST"))
     }
 }

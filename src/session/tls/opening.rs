@@ -11,9 +11,10 @@
 
 use bytes::Bytes;
 
-use super::{Origin, ServerTls, Step};
+use super::{ServerTls, Step};
 use crate::addr::Leg;
 use crate::ftp::reply::Code;
+use crate::session::destination::Origin;
 use crate::session::event::{Action, Notice, Reason};
 use crate::session::pending::Pending;
 use crate::session::{Session, UNAVAILABLE};
@@ -41,6 +42,8 @@ impl Session {
                 ServerTls::Explicit => self.ask_server(Step::Auth, Bytes::from_static(b"AUTH TLS\r\n")),
                 ServerTls::Implicit => self.ask_for_protection(),
             }
+        } else if self.tls.origin == Origin::User && !self.closed {
+            self.turned_away();
         }
     }
 
@@ -66,7 +69,7 @@ impl Session {
             // PROT decides: a server may know no PBSZ, which TLS has no use for (RFC 4217 §9).
             Step::Pbsz => self.ask_server(Step::Prot, Bytes::from_static(b"PROT P\r\n")),
             Step::Prot if code.is_success() => self.restore_host(),
-            Step::Host if code.is_success() => self.tls.opening = false,
+            Step::Host if code.is_success() => self.opened(),
             Step::Auth | Step::Prot | Step::Host => {
                 self.act(Action::Notice(Notice::ServerRefuses { asked: step.as_str(), code: code.get() }));
                 self.cannot_open(match step {
@@ -84,8 +87,14 @@ impl Session {
                 let line = Bytes::clone(line);
                 self.ask_server(Step::Host, line);
             }
-            _ => self.tls.opening = false,
+            _ => self.opened(),
         }
+    }
+
+    /// The connection is ready for the client.
+    fn opened(&mut self) {
+        self.tls.opening = false;
+        self.introduce_user();
     }
 
     /// Whether the server's FIN means that it has refused the opening of the connection.

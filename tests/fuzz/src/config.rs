@@ -29,14 +29,15 @@ fn can_be_planned(config: &Config) {
     for (at, listener) in config.listeners.iter().enumerate() {
         assert!(!listener.bind.is_empty());
         assert!(config.listeners[..at].iter().all(|other| other.name != listener.name), "two `{}`", listener.name);
-        if let Upstream::Address(addr) = listener.upstream {
-            assert!(!config.serves(addr), "a loop");
+        if let Some(Upstream::Address(addr)) = listener.upstream.fixed() {
+            assert!(!config.serves(*addr), "a loop");
         }
     }
     // Names are looked up for the plan: nothing leaves this machine.
     let has_names = config.listeners.iter().any(|listener| {
         let rules = listener.client.address_map.rules().iter().chain(listener.server.address_map.rules());
-        matches!(listener.upstream, Upstream::Name { .. })
+        !listener.hosts.is_empty()
+            || matches!(listener.upstream.fixed(), Some(Upstream::Name { .. }))
             || rules.into_iter().any(|rule| matches!(rule.announce, Announce::Name(_)))
     });
     if !has_names {

@@ -104,9 +104,10 @@ fn is_opaque(line: &[u8]) -> bool {
                 | Command::Pass
                 | Command::Acct
                 | Command::Mode(_)
-                | Command::Host
+                | Command::Host(_)
                 | Command::Help
                 | Command::Algs(_)
+                | Command::Noop
                 | Command::Other => true,
             },
             Err(_) => false,

@@ -1,0 +1,141 @@
+//! Which server a session's connection leads to, of those that a listener has.
+//!
+//! Each server has a [`Connector`] of its own: what is paced, counted and remembered there concerns no other. Those that
+//! clients name are remembered for as long as sessions are with them, and some longer.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::upstream::Connector;
+use crate::addr::canonical;
+use crate::config::{Config, Listener, Selection, Upstream};
+use crate::ftp::host::HostName;
+use crate::nat::destinations::Destinations;
+use crate::session::{Destination, Server};
+
+/// Servers without a session that are remembered, so that they are paced and a ban of theirs is noticed, at a few hundred
+/// bytes each.
+const MAX_REMEMBERED: usize = 1024;
+
+/// The servers of one listener.
+#[derive(Debug)]
+pub(super) struct Directory {
+    listener: Listener,
+    config: Arc<Config>,
+    way: Way,
+    /// In the order of the session's settings.
+    hosts: Vec<Arc<Connector>>,
+}
+
+#[derive(Debug)]
+enum Way {
+    Fixed(Arc<Connector>),
+    /// Clients choose among these.
+    Chosen(Arc<Destinations>, Mutex<HashMap<Upstream, Arc<Connector>>>),
+}
+
+impl Directory {
+    /// The servers of one listener of `config`.
+    pub(super) fn new(listener: &Listener, config: Arc<Config>) -> Self {
+        let way = match &listener.upstream {
+            Selection::Fixed(upstream) => {
+                let connector = Connector::new(listener, upstream.clone(), None, Arc::clone(&config));
+                Way::Fixed(Arc::new(connector))
+            }
+            Selection::OriginalDestination(permitted) | Selection::FromUser(permitted) => {
+                Way::Chosen(Arc::clone(permitted), Mutex::default())
+            }
+        };
+        let connector = |upstream: &Upstream| Connector::new(listener, upstream.clone(), None, Arc::clone(&config));
+        let hosts = listener.hosts.iter().map(|(_, upstream)| Arc::new(connector(upstream))).collect();
+        Self { listener: listener.clone(), config, way, hosts }
+    }
+
+    /// The server for a session, whose client has `dialled` this address.
+    pub(super) fn find(&self, to: &Destination, dialled: SocketAddr) -> Arc<Connector> {
+        match (&self.way, to) {
+            (Way::Fixed(connector), Destination::Listener) => Arc::clone(connector),
+            (Way::Chosen(permitted, known), Destination::Listener) => {
+                self.chosen(permitted, known, Upstream::Address(canonical(dialled)))
+            }
+            (Way::Chosen(permitted, known), Destination::Named(server)) => {
+                self.chosen(permitted, known, upstream_of(server))
+            }
+            (Way::Fixed(connector), Destination::Host(index)) => {
+                Arc::clone(self.hosts.get(*index).unwrap_or(connector))
+            }
+            // Sessions choose in the way of their listener.
+            (Way::Fixed(connector), Destination::Named(_)) => Arc::clone(connector),
+            (Way::Chosen(permitted, known), Destination::Host(_)) => {
+                self.chosen(permitted, known, Upstream::Address(canonical(dialled)))
+            }
+        }
+    }
+
+    fn chosen(
+        &self,
+        permitted: &Arc<Destinations>,
+        known: &Mutex<HashMap<Upstream, Arc<Connector>>>,
+        upstream: Upstream,
+    ) -> Arc<Connector> {
+        let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MAX_REMEMBERED && !known.contains_key(&upstream) {
+            known.retain(|_, connector| Arc::strong_count(connector) > 1);
+        }
+        let new = || {
+            let (permitted, config) = (Arc::clone(permitted), Arc::clone(&self.config));
+            Arc::new(Connector::new(&self.listener, upstream.clone(), Some(permitted), config))
+        };
+        Arc::clone(known.entry(upstream.clone()).or_insert_with(new))
+    }
+}
+
+fn upstream_of(server: &Server) -> Upstream {
+    match &server.host {
+        HostName::Address(ip) => Upstream::Address(SocketAddr::new(*ip, server.port)),
+        HostName::Name(name) => Upstream::Name { host: name.to_string(), port: server.port },
+    }
+}
+
+impl fmt::Display for Directory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.listener.upstream.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn directory() -> Directory {
+        let yaml = "listeners: [{ bind: \"127.0.0.1:2121\", upstream: original-destination, upstream_networks: 10.0.0.0/8, \
+                    client: { address_map: [{ peers: any, announce: local }], data_ports: 20000 } }]";
+        let config = Arc::new(Config::parse(yaml, "test.yaml").unwrap());
+        Directory::new(&config.listeners[0], Arc::clone(&config))
+    }
+
+    fn dialled(n: usize) -> SocketAddr {
+        SocketAddr::from(([10, 0, u8::try_from(n / 256).unwrap(), u8::try_from(n % 256).unwrap()], 21))
+    }
+
+    #[test]
+    fn each_server_has_one_connector_of_its_own() {
+        let directory = directory();
+        let find = |n| directory.find(&Destination::Listener, dialled(n));
+        assert!(Arc::ptr_eq(&find(1), &find(1)) && !Arc::ptr_eq(&find(1), &find(2)));
+    }
+
+    #[test]
+    fn rel_18_servers_that_nobody_is_with_are_not_remembered_without_bound() {
+        let directory = directory();
+        let kept = directory.find(&Destination::Listener, dialled(0));
+        for n in 1..3 * MAX_REMEMBERED {
+            directory.find(&Destination::Listener, dialled(n));
+        }
+        let Way::Chosen(_, known) = &directory.way else { panic!("a list") };
+        assert!(known.lock().unwrap().len() <= MAX_REMEMBERED);
+        assert!(Arc::ptr_eq(&kept, &directory.find(&Destination::Listener, dialled(0))), "somebody is with it");
+    }
+}
