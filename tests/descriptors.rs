@@ -23,7 +23,9 @@ async fn connected(listener: &TcpListener) -> (TcpStream, TcpStream) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(16 * 1024).unwrap();
     let peer = socket.connect(listener.local_addr().unwrap()).await.unwrap();
-    (peer, listener.accept().await.unwrap().0)
+    let ours = listener.accept().await.unwrap().0;
+    ours.set_zero_linger().unwrap();
+    (peer, ours)
 }
 
 /// A transfer that ends well, or one whose receiver stops to read and then resets it.
