@@ -223,7 +223,7 @@ fn sec_13_a_stranger_cannot_be_the_server() {
 fn sec_13_a_server_dials_back_from_its_pool_and_nobody_else_does() {
     for ports in [Some(Net::server_data_port()), None] {
         let net = Net::new();
-        let pool = net.elsewhere().to_string().replace(".2", ".0/24");
+        let pool = ipnet::IpNet::new_assert(net.elsewhere(), 24).trunc();
         let ports = ports.map_or("any".into(), |port| port.to_string());
         let server = format!("data_mode: active, data_ports: {ports}, data_peer: [{pool}, 192.0.2.0/24]");
         let scene = Scene::start(Setup { server: server.leak(), ..Setup::default() });
@@ -244,7 +244,7 @@ fn sec_13_a_server_dials_back_from_its_pool_and_nobody_else_does() {
 fn sec_13_a_pool_of_servers_is_one_peer() {
     let port = Net::server_data_port();
     let net = Net::new();
-    let pool = net.elsewhere().to_string().replace(".2", ".0/24");
+    let pool = ipnet::IpNet::new_assert(net.elsewhere(), 24).trunc();
     let server = format!("data_mode: active, data_ports: {port}, data_peer: {pool}");
     let more = "timeouts: { port_wait: 300ms }";
     let scene = Scene::start(Setup { server: server.leak(), more, ..Setup::default() });
