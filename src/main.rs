@@ -8,11 +8,6 @@ use clap::Parser;
 use ftp_alg::cli::{self, Cli, Command, EXIT_FAILURE, EXIT_USAGE};
 use ftp_alg::config::Config;
 
-/// A session and its data channels are many small allocations, often freed by another thread than made them: less CPU
-/// than with glibc's allocator, and far less than with musl's (BENCHMARKS.md, "Sessions").
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Why the process ends, with its exit code.
 struct Failure(u8, Error);
 
