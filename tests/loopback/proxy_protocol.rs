@@ -292,7 +292,9 @@ fn sec_24_the_server_connects_without_a_header() {
     let offer = session.offer(Ask::Pasv, "active");
     let mut data = offer.client_connects();
     data.send(line(client));
-    let Side::Dials { from, to } = offer.server else { panic!("the server waits") };
+    let Side::Dials { from, to } = session.transfer_command("RETR a\r\n", offer.server) else {
+        panic!("the server waits")
+    };
     let mut server = Wire::connect(&scene.log, "server data", from, to);
     server.send("x");
     data.expect("x");

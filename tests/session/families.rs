@@ -34,16 +34,30 @@ fn rfc_20_an_ipv4_server_hears_pasv_and_port_only() {
         (Active, EPRT, "PORT 172,16,0,10,117,49\n"),
     ] {
         let mut d = mixed(mode);
-        d.client(command);
-        assert_eq!((d.server_got().as_str(), d.client_got().as_str()), (sent, ""), "{mode:?} {command}");
-        d.server(if sent == "PASV\n" { OK_227 } else { "200 PORT command successful.\r\n" });
         let answer = if command == EPRT {
             "200 PORT command successful.\n"
         } else {
             "229 Entering Extended Passive Mode (|||20001|)\n"
         };
+        d.client(command);
+        if mode == Active {
+            told_with_the_transfer(&mut d, answer, sent);
+            continue;
+        }
+        assert_eq!((d.server_got().as_str(), d.client_got().as_str()), (sent, ""), "{mode:?} {command}");
+        d.server(if sent == "PASV\n" { OK_227 } else { "200 PORT command successful.\r\n" });
         assert_eq!(d.client_got(), answer, "{mode:?} {command}");
     }
+}
+
+/// `data_mode: active`: the client has its answer at once, and the server hears of it right before the transfer.
+fn told_with_the_transfer(d: &mut Driver, answer: &str, sent: &str) {
+    assert_eq!((d.server_got().as_str(), d.client_got().as_str()), ("", answer));
+    d.client("LIST\r\n");
+    let told = d.server_got();
+    assert!(told.starts_with(sent), "{told}");
+    d.server("200 it is told\r\n");
+    assert_eq!((d.server_got().as_str(), d.client_got().as_str()), ("LIST\n", ""));
 }
 
 #[test]
@@ -58,6 +72,10 @@ fn rfc_20_an_ipv6_server_hears_epsv_and_eprt_only() {
     ] {
         let mut d = reverse(mode);
         d.client(command);
+        if mode == Active {
+            told_with_the_transfer(&mut d, "227 Entering Passive Mode (203,0,113,10,78,33).\n", sent);
+            continue;
+        }
         assert!(d.server_got().starts_with(sent), "{mode:?} {command}");
         d.server(if sent == "EPSV\n" { OK_229 } else { "200 EPRT command successful.\r\n" });
         let answer = match &command[..4] {
@@ -120,12 +138,18 @@ fn rfc_20_epsv_all_is_not_forwarded_and_enforced() {
         d.client("PASV\r\n");
         assert_eq!(d.server_got(), "ABOR\n");
         d.client("EPSV\r\n");
+        if mode == Active {
+            d.client("LIST\r\n");
+        }
         assert_eq!(d.server_got(), if mode == Active { "PORT 172,16,0,10,117,49\n" } else { "PASV\n" });
         d.server("500 x\r\n");
         d.client("REIN\r\n");
         d.server("220 x\r\n");
         d.forget();
         d.client(EPRT);
+        if mode == Active {
+            d.client("LIST\r\n");
+        }
         assert_ne!(d.server_got(), "", "REIN ends it");
     }
 }
@@ -383,7 +407,7 @@ fn rfc_26_the_reply_to_a_substitute_never_reaches_the_client() {
     d.server("227-secret (172,16,0,20,19,137)\r\n227 end\r\n");
     assert_eq!(d.client_got(), "200 PORT command successful.\n");
     let mut d = mixed(Active);
-    d.client("EPSV\r\n");
+    d.client("EPSV\r\nLIST\r\n");
     d.server("200 PORT 172,16,0,10,117,49 it is\r\n");
     assert_eq!(d.client_got(), "229 Entering Extended Passive Mode (|||20001|)\n");
 }
@@ -396,7 +420,7 @@ fn rfc_21_what_carries_an_address_carries_one_that_its_reader_can_use() {
         (mixed(Same), "EPSV\r\n", vec![(Leg::Client, None)]),
         (mixed(Same), "PASV\r\n", vec![(Leg::Client, v4)]),
         (mixed(Same), EPRT, vec![(Leg::Server, v4)]),
-        (mixed(Active), "EPSV\r\n", vec![(Leg::Client, None), (Leg::Server, v4)]),
+        (mixed(Active), "EPSV\r\nLIST\r\n", vec![(Leg::Client, None), (Leg::Server, v4)]),
         (reverse(Same), "PASV\r\n", vec![(Leg::Client, v4)]),
         (reverse(Same), PORT, vec![(Leg::Server, v6)]),
         (Driver::v6(Same), EPRT, vec![(Leg::Server, v6)]),

@@ -316,7 +316,7 @@ async fn a_handshake_fails_once() {
     let (mut wire, mut peer) = pair().await;
     let (ours, _) = connections(false);
     wire.start_tls(ours, false);
-    peer.write_all(b"421 No.\r\n").unwrap();
+    peer.write_all(b"421 no.\r\n").unwrap();
     next(&mut wire).await.unwrap_err().expect("the end of a handshake").unwrap_err();
     peer.write_all(b"421 No!\r\n").unwrap();
     peer.shutdown(Shutdown::Write).unwrap();
