@@ -318,7 +318,7 @@ async fn a_handshake_fails_once() {
     wire.start_tls(ours, false);
     peer.write_all(b"421 no.\r\n").unwrap();
     next(&mut wire).await.unwrap_err().expect("the end of a handshake").unwrap_err();
-    peer.write_all(b"421 No!\r\n").unwrap();
+    peer.write_all(b"421 no!\r\n").unwrap();
     peer.shutdown(Shutdown::Write).unwrap();
     assert!(next(&mut wire).await.unwrap_err().is_none(), "nothing but the peer's end follows");
 }
