@@ -285,7 +285,7 @@ fn rfc_15_sessions_keep_their_certificate_when_it_is_renewed() {
     python.args(["-c", include_str!("tls/renewal.py"), EIP, user, password]).arg(dir).arg(dir.join("proxy.log"));
     let outcome = bounded(&python, 5 * LIMIT);
     let said = scene.proxy.said();
-    if !outcome.success || !said.contains("changed certificates are in use for new sessions") {
+    if !outcome.success || !said.contains("certificates were read again and are in use for new sessions") {
         scene.fail("a renewed certificate", &outcome);
     }
     let warned = said.lines().any(|line| line.contains("WARN") && line.contains("is not that of the certificate"));
