@@ -205,7 +205,7 @@ impl Job<'_> {
             Client::Interop(client) => {
                 let task = Task {
                     client,
-                    mode: Mode { verb: self.verb, ipv6: false },
+                    mode: Mode::over_ipv4(self.verb),
                     tls: self.tls,
                     login: self.login,
                     remote_dir: self.dir,

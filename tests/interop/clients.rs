@@ -95,7 +95,8 @@ impl Mode {
     pub const EPSV6: Self = Self { ipv6: true, ..Self::EPSV };
     pub const EPRT6: Self = Self { ipv6: true, ..Self::EPRT };
 
-    const fn over_ipv4(verb: Verb) -> Self {
+    /// This verb of the client, at the proxy's IPv4 address.
+    pub const fn over_ipv4(verb: Verb) -> Self {
         Self { verb, ipv6: false, within_vpc: false }
     }
 
