@@ -153,8 +153,7 @@ impl Reader<'_, '_> {
         if texts.is_empty() {
             self.missing(at, "no address to listen on", "write where clients connect, like `bind: 0.0.0.0:21`");
         }
-        let paths = (0..texts.len()).map(|i| at.index(i));
-        paths.zip(texts).filter_map(|(at, text)| Some((at.clone(), self.optional(text, &at, value::bind)?))).collect()
+        self.each_with_place(texts, at, value::bind).collect()
     }
 
     fn client(&mut self, raw: raw::Client, at: KeyPath) -> DraftLeg {
@@ -191,10 +190,7 @@ impl Reader<'_, '_> {
         {
             return peer;
         }
-        let paths = (0..texts.len()).map(|i| at.index(i));
-        let networks: Vec<IpNet> =
-            paths.zip(texts).filter_map(|(at, text)| self.optional(text, &at, value::server_network)).collect();
-        DataPeer::Networks(IpNet::aggregate(&networks).into())
+        DataPeer::Networks(IpNet::aggregate(&self.each(texts, at, value::server_network)).into())
     }
 
     /// A map ends in the one rule for everybody else: otherwise some peer would be told nothing.
@@ -250,9 +246,7 @@ impl Reader<'_, '_> {
             self.missing(at, "missing", EXAMPLE);
         }
         let count = texts.len();
-        let paths = (0..count).map(|i| at.index(i));
-        let found: Vec<Announce> =
-            paths.zip(texts).filter_map(|(at, text)| self.optional(text, &at, value::announce)).collect();
+        let found = self.each(texts, at, value::announce);
         if found.len() < count {
             return None;
         }
@@ -265,14 +259,11 @@ impl Reader<'_, '_> {
             let help = "write the networks that may connect, or leave `allow` out to admit everybody";
             self.problems.report(at, Wrong::new("nobody may connect", help));
         }
-        let paths = (0..texts.len()).map(|i| at.index(i));
-        Some(paths.zip(texts).filter_map(|(at, t)| self.optional(t, &at, value::network)).collect())
+        Some(self.each(texts, at, value::network))
     }
 
     fn deny(&mut self, raw: Option<raw::Texts>, at: &KeyPath) -> Vec<CommandName> {
-        let texts = raw.unwrap_or_default();
-        let paths = (0..texts.len()).map(|i| at.index(i));
-        paths.zip(texts).filter_map(|(at, text)| self.optional(text, &at, value::denied)).collect()
+        self.each(raw.unwrap_or_default(), at, value::denied)
     }
 
     fn limits(&mut self, raw: raw::Limits, at: &KeyPath) -> Limits {
@@ -305,6 +296,21 @@ impl Reader<'_, '_> {
         read(raw.partial_line, "partial_line", &mut timeouts.partial_line);
         read(raw.drain, "drain", &mut timeouts.drain);
         timeouts
+    }
+
+    /// The entries of a list; those that cannot be read are reported and left out.
+    fn each<T>(&mut self, texts: raw::Texts, at: &KeyPath, parse: fn(&str) -> Parsed<T>) -> Vec<T> {
+        self.each_with_place(texts, at, parse).map(|(_, entry)| entry).collect()
+    }
+
+    fn each_with_place<T>(
+        &mut self,
+        texts: raw::Texts,
+        at: &KeyPath,
+        parse: fn(&str) -> Parsed<T>,
+    ) -> impl Iterator<Item = (KeyPath, T)> {
+        let places = (0..texts.len()).map(|i| at.index(i));
+        places.zip(texts).filter_map(move |(at, text)| Some((at.clone(), self.optional(text, &at, parse)?)))
     }
 
     fn optional<T>(&mut self, text: Option<String>, at: &KeyPath, parse: fn(&str) -> Parsed<T>) -> Option<T> {

@@ -36,9 +36,7 @@ impl Reader<'_, '_> {
             return None;
         }
         let count = texts.len();
-        let paths = (0..count).map(|i| at.index(i));
-        let networks: Vec<IpNet> =
-            paths.zip(texts).filter_map(|(at, text)| self.optional(text, &at, value::trusted)).collect();
+        let networks = self.each(texts, at, value::trusted);
         (networks.len() == count).then_some(networks)
     }
 }

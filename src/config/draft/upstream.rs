@@ -54,8 +54,7 @@ impl Reader<'_, '_> {
             self.problems.report(at, Wrong::new("no server may be reached", NETWORKS));
             return None;
         }
-        let paths = (0..texts.len()).map(|i| at.index(i));
-        Some(paths.zip(texts).filter_map(|(at, text)| self.optional(text, &at, value::permit)).collect())
+        Some(self.each(texts, at, value::permit))
     }
 
     /// Servers by name.
