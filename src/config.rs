@@ -113,6 +113,7 @@ impl Config {
     /// machine has.
     #[must_use]
     pub fn serves_any_address_at(&self, addr: SocketAddr) -> bool {
+        // IPv6 sockets are V6ONLY: what listens on the same port of the other family is another program.
         let is_wildcard = |bind: &SocketAddr| {
             bind.ip().is_unspecified() && bind.port() == addr.port() && bind.is_ipv4() == addr.is_ipv4()
         };

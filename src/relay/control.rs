@@ -410,9 +410,7 @@ impl Control {
         };
         tokio::join!(client.finish(limit), server);
     }
-}
 
-impl Control {
     /// What the end of the session says about its server.
     fn judge_server(&self, why: Reason) {
         let Some(upstream) = &self.upstream else { return };

@@ -39,36 +39,30 @@ enum Way {
 impl Directory {
     /// The servers of one listener of `config`.
     pub(super) fn new(listener: &Listener, config: Arc<Config>) -> Self {
+        let connector =
+            |upstream: &Upstream| Arc::new(Connector::new(listener, upstream.clone(), None, Arc::clone(&config)));
         let way = match &listener.upstream {
-            Selection::Fixed(upstream) => {
-                let connector = Connector::new(listener, upstream.clone(), None, Arc::clone(&config));
-                Way::Fixed(Arc::new(connector))
-            }
+            Selection::Fixed(upstream) => Way::Fixed(connector(upstream)),
             Selection::OriginalDestination(permitted) | Selection::FromUser(permitted) => {
                 Way::Chosen(Arc::clone(permitted), Mutex::default())
             }
         };
-        let connector = |upstream: &Upstream| Connector::new(listener, upstream.clone(), None, Arc::clone(&config));
-        let hosts = listener.hosts.iter().map(|(_, upstream)| Arc::new(connector(upstream))).collect();
+        let hosts = listener.hosts.iter().map(|(_, upstream)| connector(upstream)).collect();
         Self { listener: listener.clone(), config, way, hosts }
     }
 
     /// The server for a session, whose client has `dialled` this address.
     pub(super) fn find(&self, to: &Destination, dialled: SocketAddr) -> Arc<Connector> {
+        // Sessions choose in the way of their listener: none names a server to a fixed one, nor a host to others.
         match (&self.way, to) {
-            (Way::Fixed(connector), Destination::Listener) => Arc::clone(connector),
-            (Way::Chosen(permitted, known), Destination::Listener) => {
-                self.chosen(permitted, known, Upstream::Address(canonical(dialled)))
+            (Way::Fixed(connector), Destination::Listener | Destination::Named(_)) => Arc::clone(connector),
+            (Way::Fixed(connector), Destination::Host(index)) => {
+                Arc::clone(self.hosts.get(*index).unwrap_or(connector))
             }
             (Way::Chosen(permitted, known), Destination::Named(server)) => {
                 self.chosen(permitted, known, upstream_of(server))
             }
-            (Way::Fixed(connector), Destination::Host(index)) => {
-                Arc::clone(self.hosts.get(*index).unwrap_or(connector))
-            }
-            // Sessions choose in the way of their listener.
-            (Way::Fixed(connector), Destination::Named(_)) => Arc::clone(connector),
-            (Way::Chosen(permitted, known), Destination::Host(_)) => {
+            (Way::Chosen(permitted, known), Destination::Listener | Destination::Host(_)) => {
                 self.chosen(permitted, known, Upstream::Address(canonical(dialled)))
             }
         }

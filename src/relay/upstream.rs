@@ -172,12 +172,7 @@ impl Connector {
     /// would open another without end. Only now is it known which addresses a wildcard listener has.
     fn refuse_loop(&self, connected: Connected) -> Result<Connected, ConnectError> {
         let Endpoint { peer, local, .. } = connected.at;
-        let ours = self.config.listeners.iter().flat_map(|listener| &listener.bind);
-        // IPv6 sockets are V6ONLY: what listens on the same port of the other family is another program.
-        let is_ours = |bind: &SocketAddr| {
-            bind.port() == peer.port() && bind.ip().is_unspecified() && bind.is_ipv4() == peer.is_ipv4()
-        };
-        if peer.ip() == local.ip() && ours.into_iter().any(is_ours) {
+        if peer.ip() == local.ip() && self.config.serves_any_address_at(peer) {
             return Err(ConnectError::Loop);
         }
         Ok(connected)

@@ -81,17 +81,11 @@ impl Session {
         if self.settings.from_user {
             return;
         }
-        if self.destination.is_none() {
-            return self.connect(self.first_destination());
-        }
-        let unclean = self.tls.is_unclean();
+        let Some(present) = self.destination.clone() else { return self.connect(self.first_destination()) };
         if self.has_hosts() {
             // HOST before AUTH counts for a client that says nothing else.
-            let to =
-                if self.tls.expected.is_some() { Some(self.first_destination()) } else { self.destination.clone() };
-            if let Some(to) = to
-                && (unclean || self.destination.as_ref() != Some(&to))
-            {
+            let to = if self.tls.expected.is_some() { self.first_destination() } else { present.clone() };
+            if self.tls.is_unclean() || to != present {
                 self.reconnect(to, Origin::Auth);
             }
         } else if self.tls.expected.is_some() && self.tls.host.is_some() && !self.is_host_expected() {

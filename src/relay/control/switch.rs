@@ -70,14 +70,15 @@ impl Control {
         if let Some((wire, _)) = self.server.take() {
             self.shared.process.tasks.spawn(wire.finish(self.shared.config.timeouts.close));
         }
-        let dialled = if self.shared.config.upstream.intercepts() {
+        let intercepts = self.shared.config.upstream.intercepts();
+        let dialled = if intercepts {
             socket::original_destination(self.client.stream(), self.client_at.local)
         } else {
             self.client_at.local
         };
         let upstream = self.shared.directory.find(to, dialled);
         self.upstream = Some(Arc::clone(&upstream));
-        let is_ours = self.shared.config.upstream.intercepts() && own_addresses().contains(&self.client_at.peer.ip());
+        let is_ours = intercepts && own_addresses().contains(&self.client_at.peer.ip());
         self.connecting = Some(if is_ours {
             // Our own connection to a server, led back to us by a rule that should leave it alone.
             Box::pin(async { Err(ConnectError::Loop) })

@@ -29,6 +29,17 @@ impl<V> NetworkMap<V> {
         }
     }
 
+    /// The value of a network, which has the default one if there was none.
+    pub(super) fn get_or_default(&mut self, net: IpNet) -> &mut V
+    where
+        V: Default,
+    {
+        self.entries.entry(net).or_insert_with(|| {
+            *self.lengths.entry(net.prefix_len()).or_default() += 1;
+            V::default()
+        })
+    }
+
     pub(super) fn remove(&mut self, net: IpNet) {
         if self.entries.remove(&net).is_some()
             && let Some(count) = self.lengths.get_mut(&net.prefix_len())

@@ -52,12 +52,8 @@ impl Queues {
         self.last_number += 1;
         let ticket = Ticket { number: self.last_number, view, expected: expected.clone(), bell: Arc::default() };
         for net in expected.networks() {
-            if self.queues.get_mut(*net).is_none() {
-                self.queues.insert(*net, BTreeMap::new());
-            }
-            if let Some(views) = self.queues.get_mut(*net) {
-                views.entry(view).or_default().insert(ticket.number, Arc::clone(&ticket.bell));
-            }
+            let queue = self.queues.get_or_default(*net).entry(view).or_default();
+            queue.insert(ticket.number, Arc::clone(&ticket.bell));
         }
         *self.counts.entry((view, expected.clone())).or_default() += 1;
         // Room is made for as many as wait: the first must look again.
