@@ -111,8 +111,7 @@ async fn run(
     moved: &Moved,
     progress: impl FnMut(Flushed),
 ) -> Result<(), CopyEnd> {
-    // As all connections of `socket` are made. Not made sure of by another two system calls: short transfers are many.
-    debug_assert!(is_cut_unless_ended(client) && is_cut_unless_ended(server), "a data connection without zero linger");
+    assert_cut_unless_ended(client, server);
     let activity = Activity::new();
     let progress = Mutex::new(progress);
     let done = PerLeg { client: AtomicBool::new(false), server: AtomicBool::new(false) };
@@ -143,15 +142,11 @@ async fn run(
     end_both_well(client, server)
 }
 
-/// Makes every way out but [`end_both_well`] a reset. Done where the connections were made, too; repeated here because the
-/// promise of this module rests on it.
-fn cut_unless_ended(client: &TcpStream, server: &TcpStream) -> Result<(), CopyEnd> {
-    client.set_zero_linger().map_err(|_| CopyEnd::Reset(Leg::Client))?;
-    server.set_zero_linger().map_err(|_| CopyEnd::Reset(Leg::Server))
-}
-
-fn is_cut_unless_ended(stream: &TcpStream) -> bool {
-    matches!(SockRef::from(stream).linger(), Ok(Some(Duration::ZERO)))
+/// Every way out but [`end_both_well`] is a reset, since all connections of [`socket`] are made so. The promise of this
+/// module rests on it, and another two system calls would say it once more: short transfers are many.
+fn assert_cut_unless_ended(client: &TcpStream, server: &TcpStream) {
+    let is_cut = |stream| matches!(SockRef::from(stream).linger(), Ok(Some(Duration::ZERO)));
+    debug_assert!(is_cut(client) && is_cut(server), "a data connection without zero linger");
 }
 
 fn end_both_well(client: &TcpStream, server: &TcpStream) -> Result<(), CopyEnd> {

@@ -113,6 +113,7 @@ mod tests {
         let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (accepted, _) = listener.accept().unwrap();
         accepted.set_nonblocking(true).unwrap();
+        socket2::SockRef::from(&accepted).set_linger(Some(std::time::Duration::ZERO)).unwrap();
         let port = server.local_addr().unwrap().port();
         let at = Endpoint::direct("127.0.0.1:21".parse().unwrap(), "127.0.0.9:40000".parse().unwrap());
         let relayed = tokio::spawn(async move { carry(&shared, at, accepted, port).await });

@@ -17,8 +17,8 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use super::{
-    Activity, Copied, CopyEnd, Direction, Moved, Patience, cut_unless_ended, end_both_well, failure, had_finished,
-    settle,
+    Activity, Copied, CopyEnd, Direction, Moved, Patience, assert_cut_unless_ended, end_both_well, failure,
+    had_finished, settle,
 };
 use crate::addr::{Leg, PerLeg};
 use crate::relay::socket;
@@ -55,7 +55,7 @@ async fn run(
     moved: &Moved,
     done: &PerLeg<AtomicBool>,
 ) -> Result<(), CopyEnd> {
-    cut_unless_ended(client, server)?;
+    assert_cut_unless_ended(client, server);
     let activity = Activity::new();
     let failed = PerLeg { client: AtomicBool::new(false), server: AtomicBool::new(false) };
     let direction = |from, to, to_leg: Leg, moved| Direction {
@@ -160,6 +160,7 @@ mod tests {
             socket.set_recv_buffer_size(size.max(1 << 18)).unwrap();
         }
         let ours = socket.connect(listener.local_addr().unwrap()).await.unwrap();
+        ours.set_zero_linger().unwrap();
         (ours, listener.accept().await.unwrap().0)
     }
 

@@ -21,7 +21,7 @@ use tokio_rustls::TlsStream;
 use tokio_util::either::Either;
 
 pub use self::socket::Socket;
-use super::{Activity, CopyEnd, Flushed, Moved, Patience, cut_unless_ended, end_both_well, settle};
+use super::{Activity, CopyEnd, Flushed, Moved, Patience, assert_cut_unless_ended, end_both_well, settle};
 use crate::addr::{Leg, PerLeg};
 use crate::relay::socket::acknowledge;
 
@@ -76,7 +76,7 @@ async fn run(
     moved: &Moved,
     progress: impl FnMut(Flushed),
 ) -> Result<(), CopyEnd> {
-    cut_unless_ended(&client.socket.stream, &server.socket.stream)?;
+    assert_cut_unless_ended(&client.socket.stream, &server.socket.stream);
     let activity = Activity::new();
     let progress = Mutex::new(progress);
     let (client_socket, server_socket) = (Arc::clone(&client.socket.stream), Arc::clone(&server.socket.stream));
