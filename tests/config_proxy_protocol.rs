@@ -159,3 +159,16 @@ fn sec_24_a_server_sends_no_header() {
     assert_eq!(errors.len(), 1, "{errors:#?}");
     assert!(errors[0].starts_with("8 listeners[0].server.data_ports: shares port 20020 with line 7"), "{errors:#?}");
 }
+
+/// A server's connections come in on every address of the machine, those of other listeners' load balancers included.
+#[test]
+fn sec_24_a_server_of_one_listener_sends_no_header_to_another() {
+    let server = "    server: { data_ports: 20020-20025 }\n";
+    let gated = listener("192.0.2.1:21", "20000-20020", TRUE, "");
+    let other = listener("192.0.2.2:21", "30000-30020", "", server);
+    for listeners in [[gated.clone(), other.clone()], [other, gated]] {
+        let errors = errors(&file(&listeners));
+        assert_eq!(errors.len(), 1, "{errors:#?}");
+        assert!(errors[0].contains("shares port 20020 with line"), "{errors:#?}");
+    }
+}

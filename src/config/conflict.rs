@@ -53,8 +53,7 @@ fn binds(drafts: &[Draft], problems: &mut Problems<'_>) {
 
 /// A data port that is also somebody's control port would be bound twice, or hand clients to the wrong side.
 fn ranges(drafts: &[Draft], problems: &mut Problems<'_>) {
-    for (draft, leg) in drafts.iter().flat_map(|d| [(d, Leg::Client), (d, Leg::Server)]) {
-        let Some(DataPorts::Range(range)) = &draft.leg(leg).data_ports else { continue };
+    for (draft, leg, range) in own_ranges(drafts) {
         let at = draft.leg(leg).at.key("data_ports");
         for (owner, bind_at, addr) in all_binds(drafts) {
             if range.contains(&addr.port()) && covers_address(draft, leg, addr.ip()) {
@@ -65,6 +64,15 @@ fn ranges(drafts: &[Draft], problems: &mut Problems<'_>) {
             }
         }
     }
+}
+
+/// Every range of data ports that is ours, and whose it is.
+fn own_ranges(drafts: &[Draft]) -> impl Iterator<Item = (&Draft, Leg, &RangeInclusive<u16>)> {
+    let legs = drafts.iter().flat_map(|draft| [Leg::Client, Leg::Server].map(|leg| (draft, leg)));
+    legs.filter_map(|(draft, leg)| match &draft.leg(leg).data_ports {
+        Some(DataPorts::Range(range)) => Some((draft, leg, range)),
+        Some(DataPorts::Any) | None => None,
+    })
 }
 
 /// A leg's data ports are open on its own addresses. Those of the server leg are not known before a server
@@ -89,11 +97,8 @@ fn passthrough(drafts: &[Draft], problems: &mut Problems<'_>) {
                 problems.report(&at, Wrong::new(what, without(range, addr.port())));
             }
         }
-        let own = drafts.iter().flat_map(|other| [Leg::Client, Leg::Server].map(|leg| (other, leg)));
-        let own = own.filter_map(|(other, leg)| match &other.leg(leg).data_ports {
-            Some(DataPorts::Range(taken)) => Some((other, leg, other.leg(leg).at.key("data_ports"), taken)),
-            Some(DataPorts::Any) | None => None,
-        });
+        let own = own_ranges(drafts);
+        let own = own.map(|(other, leg, taken)| (other, leg, other.leg(leg).at.key("data_ports"), taken));
         let relayed = drafts[..i]
             .iter()
             .filter_map(|other| Some((other, Leg::Client, passthrough_at(other), passthrough_ports(other)?)));
@@ -153,18 +158,12 @@ fn headers(drafts: &[Draft], problems: &mut Problems<'_>) {
             problems.report(&draft.client.at.key("data_ports"), wrong);
         }
     }
-    let legs: Vec<(&Draft, Leg, &RangeInclusive<u16>)> = drafts
-        .iter()
-        .filter(|draft| draft.proxy_protocol.is_some())
-        .flat_map(|draft| [Leg::Client, Leg::Server].map(|leg| (draft, leg)))
-        .filter_map(|(draft, leg)| match &draft.leg(leg).data_ports {
-            Some(DataPorts::Range(range)) => Some((draft, leg, range)),
-            Some(DataPorts::Any) | None => None,
-        })
-        .collect();
+    let legs: Vec<(&Draft, Leg, &RangeInclusive<u16>)> =
+        own_ranges(drafts).filter(|(draft, ..)| draft.proxy_protocol.is_some()).collect();
     for (i, (draft, leg, range)) in legs.iter().enumerate() {
-        let shares = |(other, _, taken): &&(&Draft, Leg, &RangeInclusive<u16>)| {
-            let address = draft.bind.iter().any(|(_, a)| other.bind.iter().any(|(_, b)| overlap(a.ip(), b.ip())));
+        let shares = |(other, other_leg, taken): &&(&Draft, Leg, &RangeInclusive<u16>)| {
+            let address = draft.bind.iter().any(|(_, own)| covers_address(other, *other_leg, own.ip()))
+                || other.bind.iter().any(|(_, other)| covers_address(draft, *leg, other.ip()));
             address && range.start() <= taken.end() && taken.start() <= range.end()
         };
         let wanted = header_on_data(draft, *leg);
