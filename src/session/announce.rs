@@ -8,14 +8,11 @@ use super::event::{Action, Notice};
 use super::exchange::{Collected, Exchange, Stage};
 use super::server::Route;
 use super::timer::Timer;
-use super::transfer::Channel;
+use super::transfer::{CANNOT_OPEN, Channel};
 use crate::addr::{Family, Leg};
 use crate::ftp::command::CommandLine;
 use crate::ftp::reply::Code;
 use crate::nat::DataMode;
-
-/// What a command is answered for which there is no data connection, where nothing better is to be said.
-const REFUSED: &str = "425 Cannot open data connection.\r\n";
 
 /// A server that was told of no port would use the last that it knows of, which may be another session's by now.
 const NOTHING_PREPARED: &str = "425 Use PASV or PORT first.\r\n";
@@ -31,7 +28,7 @@ impl Session {
             }
             None => {
                 self.close_exchange(&exchange);
-                self.answer(REFUSED);
+                self.answer(CANNOT_OPEN);
             }
         }
     }
@@ -43,7 +40,7 @@ impl Session {
         let Some(mut exchange) = self.channels.take_prepared() else { return false };
         if exchange.ended {
             // The client did not come, or its port was needed for another.
-            self.answer(REFUSED);
+            self.answer(CANNOT_OPEN);
             return true;
         }
         self.held.put_back(line.clone());
@@ -87,14 +84,14 @@ impl Session {
             // It was too long to be kept, and has passed.
             Route::Pass => self.refuse_waiting(&exchange, Bytes::new()),
             Route::Drop | Route::Filter | Route::Final => {
-                self.refuse_waiting(&exchange, Bytes::from_static(REFUSED.as_bytes()));
+                self.refuse_waiting(&exchange, Bytes::from_static(CANNOT_OPEN.as_bytes()));
             }
         }
     }
 
     /// The server gave no answer that we know for one.
     pub(super) fn server_not_told(&mut self, exchange: &Exchange) {
-        self.refuse_waiting(exchange, Bytes::from_static(REFUSED.as_bytes()));
+        self.refuse_waiting(exchange, Bytes::from_static(CANNOT_OPEN.as_bytes()));
     }
 
     /// There is no data connection for the command that waits: this is its answer.

@@ -25,7 +25,7 @@ impl Session {
 
     /// Whether HOST was dealt with; otherwise it is for the server.
     pub(super) fn is_host_settled(&mut self, argument: &[u8]) -> bool {
-        let named = HostName::parse(argument.trim_ascii());
+        let named = said(argument);
         let expected = self.tls.expected.as_deref();
         if expected.is_some() && expected != named.as_ref() {
             self.answer("504 HOST differs from the server name of the TLS handshake.\r\n");
@@ -52,7 +52,7 @@ impl Session {
     /// Whether this is a HOST that leads to another server.
     pub(super) fn names_another_host(&self, command: &Command<'_>) -> bool {
         let (true, Command::Host(argument)) = (self.has_hosts(), command) else { return false };
-        let to = HostName::parse(argument.trim_ascii()).and_then(|named| self.host(&named));
+        let to = said(argument).and_then(|named| self.host(&named));
         to.is_some() && to != self.destination
     }
 
@@ -97,16 +97,21 @@ impl Session {
 
     /// Whether the HOST that the server has accepted is what the client's handshake expects.
     fn is_host_expected(&self) -> bool {
-        let said = self.tls.host.as_deref().and_then(|line| CommandLine::new(line.clone()).ok());
-        let said = said.as_ref().and_then(|line| match line.parse() {
-            Ok(Command::Host(argument)) => HostName::parse(argument.trim_ascii()),
+        let line = self.tls.host.as_deref().and_then(|line| CommandLine::new(line.clone()).ok());
+        let named = line.as_ref().and_then(|line| match line.parse() {
+            Ok(Command::Host(argument)) => said(argument),
             _ => None,
         });
-        said.as_ref() == self.tls.expected.as_deref()
+        named.as_ref() == self.tls.expected.as_deref()
     }
 
     /// Whether the server is not to be connected to before the client's handshake has said which.
     pub(super) fn awaits_name(&self) -> bool {
         self.has_hosts() && self.tls.is_switching(Leg::Client)
     }
+}
+
+/// What HOST says.
+fn said(argument: &[u8]) -> Option<HostName> {
+    HostName::parse(argument.trim_ascii())
 }

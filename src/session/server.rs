@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::client::Held;
 use super::event::{Action, ChannelId, Notice, Reason};
-use super::exchange::{Collected, Exchange};
+use super::exchange::Collected;
 use super::pending::{Match, Pending, Ticket, Transfer};
 use super::timer::Timer;
 use super::transfer::Unhold;
@@ -159,14 +159,13 @@ impl Session {
     }
 
     fn route_of(&mut self, ticket: Ticket, code: Code, now: Instant) -> Route {
+        let is_telling_server = self.is_telling_server();
         let Some(entry) = self.pending.get_mut(ticket) else { return Route::Pass };
         match entry {
             Pending::Feat => self.feat_route(code),
             Pending::Swallow | Pending::Opening(_) => Route::Drop,
             Pending::Greeting if self.tls.is_greeting_ours() && !code.is_error() => Route::Drop,
-            Pending::Active if self.exchange.as_deref().is_some_and(Exchange::is_told_to_server) => {
-                announce::route(code)
-            }
+            Pending::Active if is_telling_server => announce::route(code),
             Pending::Passive | Pending::Active if code.is_preliminary() => Route::Pass,
             Pending::Passive | Pending::Active => Route::Collect(Box::new(Collected::new(code))),
             Pending::Transfer(transfer @ Transfer { channel: Some(_), .. }) if code.is_preliminary() => {

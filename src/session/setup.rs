@@ -7,7 +7,7 @@ use super::event::{Action, ChannelId, Lack, Notice};
 use super::exchange::{Collected, Exchange, Setup, Stage};
 use super::pending::Pending;
 use super::timer::Timer;
-use super::transfer::Channel;
+use super::transfer::{CANNOT_OPEN, Channel};
 use crate::addr::{Announced, Family, Leg};
 use crate::ftp::reply::{Code, extended, passive, write_227, write_229};
 use crate::nat::DataMode;
@@ -230,7 +230,7 @@ impl Session {
     }
 }
 
-const REFUSED_PASSIVE: &[u8] = b"425 Cannot open data connection.\r\n";
+const REFUSED_PASSIVE: &[u8] = CANNOT_OPEN.as_bytes();
 const REFUSED_ACTIVE: &[u8] = b"501 Server refuses the data connection.\r\n";
 
 impl Exchange {

@@ -23,6 +23,9 @@ use crate::addr::{Leg, PerLeg};
 use crate::ftp::command::TransferVerb;
 use crate::nat::policy::DialTarget;
 
+/// What a client is told whose data connection comes to nothing, where nothing better is to be said (RFC 959 §4.2.1).
+pub(super) const CANNOT_OPEN: &str = "425 Cannot open data connection.\r\n";
+
 /// Why a transfer that the server calls a success is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Failure {
@@ -46,7 +49,7 @@ impl Failure {
     /// RFC 959 §4.2.1 has the first two texts, RFC 4217 §10.2 the code of the last.
     pub(super) const fn reply(self) -> Bytes {
         Bytes::from_static(match self {
-            Self::NeverOpened => b"425 Cannot open data connection.\r\n",
+            Self::NeverOpened => CANNOT_OPEN.as_bytes(),
             Self::Cut => b"426 Connection closed; transfer aborted.\r\n",
             Self::Unprotected => b"522 TLS negotiation failed on the data connection.\r\n",
         })

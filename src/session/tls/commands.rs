@@ -12,6 +12,7 @@ use crate::session::destination::Origin;
 use crate::session::event::Reason;
 use crate::session::pending::Pending;
 use crate::session::server::Route;
+use crate::session::transfer::CANNOT_OPEN;
 
 /// As FEAT lists it.
 const ALGS: &[u8] = b" ALGS\r\n";
@@ -54,7 +55,7 @@ impl Session {
             // Its data connection has begun for a transfer that was refused, and cannot begin once more.
             Command::Transfer { .. } if self.channels.is_offer_begun_otherwise(self.protection()) => {
                 self.withdraw_offer();
-                self.answer("425 Cannot open data connection.\r\n");
+                self.answer(CANNOT_OPEN);
             }
             Command::Host(_) if self.tls.cover.client == Cover::Clear => self.forward(line, Pending::Host(line.wire())),
             Command::Rein => return self.is_rein_settled(),
@@ -234,16 +235,20 @@ impl Session {
             features += " PBSZ\r\n PROT\r\n";
             features += if terms.allow_ccc && !terms.implicit { " CCC\r\n" } else { "" };
         }
-        let is_denied = |line: &[u8]| self.settings.denied.iter().any(|name| name.is_in_feat(line));
-        if self.offers_algs() && !is_denied(ALGS) {
+        if self.offers_algs() && !self.is_feature_denied(ALGS) {
             features += " ALGS\r\n";
         }
         (!features.is_empty()).then_some(features)
     }
 
+    /// Whether a line of a reply to FEAT names a command that `policy.deny` refuses.
+    fn is_feature_denied(&self, line: &[u8]) -> bool {
+        self.settings.denied.iter().any(|name| name.is_in_feat(line))
+    }
+
     /// Whether a line within the server's reply to FEAT is not for the client.
     pub(in crate::session) fn is_feature_hidden(&self, line: &[u8]) -> bool {
-        self.settings.denied.iter().any(|name| name.is_in_feat(line))
+        self.is_feature_denied(line)
             || (self.settings.tls.client != ClientTls::Passthrough && feat_names_hidden(line))
             || (self.has_hosts() && feat_names(line, "HOST"))
     }
