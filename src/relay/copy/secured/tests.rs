@@ -216,9 +216,9 @@ async fn rel_19_silence_resets_both() {
     }
 }
 
-/// As curl uploads an empty file over TLS 1.3: it is gone before the ticket that ends our handshake has been written.
-#[tokio::test]
-async fn rel_04_a_client_that_is_gone_by_the_end_of_the_handshake_has_said_all() {
+/// Our end of a handshake whose client resets the connection before the ticket that ends it has been written, and with
+/// `notice` says close_notify before.
+async fn shaken_with_a_client_that_is_gone(notice: bool) -> tokio_rustls::server::TlsStream<Socket> {
     let (client, our_client) = connected().await;
     // A reset takes back what Nagle's algorithm still holds.
     client.set_nodelay(true).unwrap();
@@ -227,8 +227,10 @@ async fn rel_04_a_client_that_is_gone_by_the_end_of_the_handshake_has_said_all()
     let mut ours = Box::pin(acceptor.accept(Socket::handshaking(our_client)));
     let theirs = async {
         let mut client = connector.connect(name, Socket::new(client)).await.unwrap();
-        client.get_mut().1.send_close_notify();
-        client.flush().await.unwrap();
+        if notice {
+            client.get_mut().1.send_close_notify();
+            client.flush().await.unwrap();
+        }
         client.get_ref().0.stream.set_zero_linger().unwrap();
     };
     // Ours does not go on before the client is gone.
@@ -237,8 +239,15 @@ async fn rel_04_a_client_that_is_gone_by_the_end_of_the_handshake_has_said_all()
         () = theirs => {}
         _ = &mut ours => panic!("without the client's last flight"),
     }
-    let mut ours = soon("the handshake", ours).await.unwrap();
+    let ours = soon("the handshake", ours).await.unwrap();
     ours.get_ref().0.shaken();
+    ours
+}
+
+/// As curl uploads an empty file over TLS 1.3.
+#[tokio::test]
+async fn rel_04_a_client_that_is_gone_by_the_end_of_the_handshake_has_said_all() {
+    let mut ours = shaken_with_a_client_that_is_gone(true).await;
     assert_eq!(soon("close_notify", ours.read(&mut [0; 1])).await.unwrap(), 0);
     assert!(ours.write_all(b"x").await.is_err() || ours.flush().await.is_err(), "forgiven for good");
 }
@@ -246,22 +255,7 @@ async fn rel_04_a_client_that_is_gone_by_the_end_of_the_handshake_has_said_all()
 /// A reset that was forgiven for the handshake's sake is not the end of a file, not even where FIN is.
 #[tokio::test]
 async fn rel_03_a_reset_in_the_handshake_is_no_end_of_an_upload_that_may_end_in_fin() {
-    let (client, our_client) = connected().await;
-    client.set_nodelay(true).unwrap();
-    let (connector, acceptor) = configs();
-    let name = ServerName::try_from("ftp.example").unwrap();
-    let mut ours = Box::pin(acceptor.accept(Socket::handshaking(our_client)));
-    let theirs = async {
-        let client = connector.connect(name, Socket::new(client)).await.unwrap();
-        client.get_ref().0.stream.set_zero_linger().unwrap();
-    };
-    tokio::select! {
-        biased;
-        () = theirs => {}
-        _ = &mut ours => panic!("without the client's last flight"),
-    }
-    let ours = soon("the handshake", ours).await.unwrap();
-    ours.get_ref().0.shaken();
+    let ours = shaken_with_a_client_that_is_gone(false).await;
     let (mut server, our_server) = connected().await;
     let copy = tokio::spawn(async move {
         copy_secured(End::tls(ours, true), End::plain(our_server), SOON, &Moved::default(), |_| ()).await
