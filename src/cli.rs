@@ -2,6 +2,7 @@
 
 mod check;
 mod plan;
+mod sessions;
 mod tls;
 
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 pub use check::{CheckError, check, open_files, warnings};
+pub use sessions::{Action, Sessions, SessionsError, sessions};
 
 /// Where packages put the configuration.
 const DEFAULT_CONFIG: &str = "/etc/ftp-alg/proxy.yaml";
@@ -36,6 +38,8 @@ pub enum Command {
     /// Exit codes: 0 all is well, 1 a name cannot be resolved or a certificate not be used now, 2 the configuration is
     /// wrong.
     Check(ConfigFile),
+    /// Show the sessions of a running proxy, or end one; needs `admin.bind` in its configuration.
+    Sessions(Sessions),
 }
 
 /// Options of `run`.

@@ -47,6 +47,15 @@ use tls::Tls;
 pub struct Config {
     /// What is served; never empty, names are unique.
     pub listeners: Vec<Listener>,
+    /// Where metrics and live sessions are to be had; `None`: nowhere.
+    pub admin: Option<Admin>,
+}
+
+/// Metrics and live sessions, over HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Admin {
+    /// Where it listens. Nobody is asked who they are, so this should be a loopback address.
+    pub bind: SocketAddr,
 }
 
 /// Why a configuration file gave no [`Config`].

@@ -23,7 +23,9 @@
 //! |---|---|---|
 //! | `main`, `cli` | arguments, log, exit codes | |
 //! | [`discover`] | names that are announced, looked up now and again | |
+//! | [`admin`] | metrics, health and live sessions, over HTTP | |
 //! | [`relay`] | the shell: sockets, tasks, copying | |
+//! | [`metrics`] | what is counted, and its names | |
 //! | [`config`] | `proxy.yaml`, valid by construction | |
 //! | [`session`] | the state machine of one FTP session | yes |
 //! | [`ftp`] | the wire: lines, commands, replies, addresses in them | yes |
@@ -48,6 +50,7 @@
 //!   there, see `relay::gate`.
 //! * One client takes everything: sessions are counted by address in `relay::admission`, descriptors before anything is
 //!   served in `relay::descriptors`.
+//! * A web page, or a flood, on the admin interface: see [`admin`].
 //! * Somebody guesses passwords, and the server bans us for it: `relay::logins`.
 //! * TLS that ends early, or that somebody else goes on with: see [`relay::tls`].
 //! * Text that looks like a reply, a web page that looks like a command: see [`session`] and [`ftp`].
@@ -56,10 +59,12 @@
 //!   success is passed on before the data, see [`session`].
 
 pub mod addr;
+pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod discover;
 pub mod ftp;
+pub mod metrics;
 pub mod nat;
 pub mod proxy_protocol;
 pub mod relay;
@@ -69,6 +74,7 @@ use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use admin::AdminError;
 use config::Config;
 use relay::{Proxy, StartError, descriptors};
 
@@ -78,6 +84,9 @@ pub enum RunError {
     /// It could not begin.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// There is no admin interface.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
     /// The handlers of signals could not be installed.
     #[error("cannot handle signals: {0}")]
     Signals(io::Error),
@@ -99,7 +108,12 @@ pub async fn run(config: Config) -> Result<(), RunError> {
             return Ok(());
         }
     }
+    let admin = config.admin.map(admin::Server::bind).transpose()?;
     let proxy = Proxy::start(config)?;
+    if let Some(admin) = admin {
+        // To the very end: who waits for the last transfers wants to see them.
+        tokio::spawn(admin.serve(proxy.insight()));
+    }
     tokio::spawn(discover::refresh(names));
     signals
         .stop(|| {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Error};
 use clap::Parser;
-use ftp_alg::cli::{self, Cli, Command, EXIT_FAILURE, EXIT_USAGE};
+use ftp_alg::cli::{self, Cli, Command, EXIT_FAILURE, EXIT_USAGE, SessionsError};
 use ftp_alg::config::Config;
 
 /// Why the process ends, with its exit code.
@@ -15,6 +15,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(options) => run(&options),
         Command::Check(file) => check(&file),
+        Command::Sessions(options) => sessions(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -49,6 +50,15 @@ fn check(file: &cli::ConfigFile) -> Result<(), Failure> {
     let plan = cli::check(&config).map_err(failure)?;
     // Unlike `print!`, this does not panic when nobody reads, as in `ftp-alg check | head -1`.
     write!(std::io::stdout(), "{} is valid.\n\n{plan}", file.config.display()).map_err(failure)
+}
+
+fn sessions(options: &cli::Sessions) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("cannot start the runtime").map_err(failure)?;
+    runtime.block_on(cli::sessions(options)).map_err(|error| match error {
+        SessionsError::Config(_) | SessionsError::NoAdmin(_) => usage(error),
+        SessionsError::Client(_) | SessionsError::Write(_) => failure(error),
+    })
 }
 
 fn usage(error: impl Into<Error>) -> Failure {

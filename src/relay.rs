@@ -13,8 +13,10 @@ pub(crate) mod descriptors;
 mod directory;
 mod encryption;
 mod gate;
+mod insight;
 mod journal;
 mod listener;
+mod live;
 mod logins;
 mod passthrough;
 pub mod ports;
@@ -28,7 +30,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -40,7 +41,10 @@ use self::descriptors::{Plan, TooFewDescriptors};
 use self::directory::Directory;
 use self::encryption::{Encryption, EncryptionError};
 use self::gate::{Gate, Waiting};
+use self::insight::Impediments;
+pub use self::insight::{Insight, LiveSession, State};
 use self::listener::{ListenError, Refusals};
+use self::live::Live;
 use self::logins::Logins;
 use self::passthrough::Sessions;
 use self::ports::bind::wildcard;
@@ -48,6 +52,7 @@ use self::ports::{BindError, PortPool, PortRegistry};
 use self::splice::Pipes;
 use crate::addr::{Leg, PerLeg};
 use crate::config::{Config, DataPorts, LegConfig, Listener, Selection, Upstream};
+use crate::metrics::{ListenerMetrics, Metrics};
 use crate::session::Settings;
 
 /// What the sessions of a listener share.
@@ -64,6 +69,7 @@ struct Shared {
     encryption: Encryption,
     /// Those that client and server encrypt between them.
     passed: Arc<Sessions>,
+    metrics: Arc<ListenerMetrics>,
     process: Process,
 }
 
@@ -76,11 +82,12 @@ struct Process {
     stop: CancellationToken,
     /// For long transfers; there is one share of the system's pipes.
     pipes: Arc<Pipes>,
-    /// Data connections that should have come from port 20 and did not.
-    not_from_ftp_data: Arc<AtomicU64>,
     refusals: Refusals,
     /// Connections that have yet to say where they come from.
     waiting: Waiting,
+    metrics: Arc<Metrics>,
+    live: Arc<Live>,
+    impediments: Impediments,
 }
 
 impl Shared {
@@ -93,15 +100,17 @@ impl Shared {
         process: Process,
     ) -> Result<Arc<Self>, EncryptionError> {
         let limits = &listener.limits;
+        let metrics = process.metrics.listener(listener);
         Ok(Arc::new(Self {
             encryption: Encryption::load(listener)?,
             admission: Admission::new(sessions, limits.sessions_per_address.map(NonZeroU32::get)),
             logins: Logins::new(&listener.name, limits.login_failures.get()),
             passed: Arc::default(),
             settings: Arc::new(settings(listener)),
-            directory: Directory::new(listener, Arc::clone(config)),
+            directory: Directory::new(listener, config, &metrics),
             config: listener.clone(),
-            gate: Gate::new(listener, &process.waiting),
+            gate: Gate::new(listener, &process),
+            metrics,
             ports,
             process,
         }))
@@ -204,6 +213,12 @@ impl Proxy {
         self.reload.notify_one();
     }
 
+    /// What the outside may know of it, for as long as the process runs.
+    #[must_use]
+    pub fn insight(&self) -> Insight {
+        Insight::new(self.process.clone())
+    }
+
     /// Accepts nobody any more and asks every session to end at its next boundary.
     pub fn stop(&self) {
         self.process.stop.cancel();
@@ -274,7 +289,7 @@ fn data_addresses(listener: &Listener, leg: Leg) -> Vec<IpAddr> {
 /// The ranges where data connections begin with a PROXY header, and the gates that read it.
 fn gated_ports(config: &Config, process: &Process) -> Vec<(IpAddr, RangeInclusive<u16>, Arc<Gate>)> {
     let of_listener = |listener: &Listener| {
-        let gate = Gate::new(listener, &process.waiting).filter(|gate| gate.is_for_data());
+        let gate = Gate::new(listener, process).filter(|gate| gate.is_for_data());
         let (Some(gate), DataPorts::Range(range)) = (gate, &listener.client.data_ports) else { return Vec::new() };
         listener.bind.iter().map(|addr| (addr.ip(), range.clone(), Arc::clone(&gate))).collect()
     };

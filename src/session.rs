@@ -16,6 +16,7 @@
 //! the two ways of saying it. In between, `exchange` sets data channels up and `transfer` follows them, `tls` says
 //! what each connection is covered by, and `families` what changes where one is IPv6 and the other IPv4.
 
+mod activity;
 mod announce;
 mod client;
 mod destination;
@@ -39,6 +40,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+pub use self::activity::Activity;
 pub use self::destination::{Destination, Server};
 pub use self::event::{Action, ChannelId, ChannelReport, End, Event, Lack, Notice, Reason, TransferRecord};
 use self::exchange::Exchange;

@@ -53,6 +53,28 @@ fn check(file: &File) -> (Option<i32>, String, String) {
     outcome(ftp_alg(&["check", "--config"]).arg(&file.path))
 }
 
+mod sessions {
+    use super::*;
+
+    #[test]
+    fn without_an_admin_interface_there_is_a_remedy() {
+        let file = listener(&[]);
+        let (code, stdout, stderr) = outcome(ftp_alg(&["sessions", "-c"]).arg(&file.path));
+        assert_eq!((code, stdout.as_str()), (Some(2), ""), "{stderr}");
+        assert!(stderr.contains("has no `admin.bind`; add `admin: { bind: 127.0.0.1:9121 }`"), "{stderr}");
+    }
+
+    #[test]
+    fn a_proxy_that_does_not_run_is_exit_code_1() {
+        let file = listener(&[("listeners:", "admin: { bind: 127.0.0.9:1 }\nlisteners:")]);
+        let (code, _, stderr) = outcome(ftp_alg(&["sessions", "kill", "1", "-c"]).arg(&file.path));
+        assert_eq!(code, Some(1), "{stderr}");
+        assert!(stderr.contains("cannot ask 127.0.0.9:1: Connection refused"), "{stderr}");
+        let (code, _, stderr) = outcome(&mut ftp_alg(&["sessions", "--admin", "https://127.0.0.9:1"]));
+        assert_eq!(code, Some(1), "{stderr}");
+    }
+}
+
 mod check {
     use super::*;
 
@@ -89,6 +111,21 @@ mod check {
         let (code, _, errors) = check(&listener(&[("upstream: 127.0.0.8:21", missing)]));
         assert_eq!(code, Some(1));
         assert!(errors.contains("hosts.a.example: cannot resolve `no.such.name.invalid`"), "{errors}");
+    }
+
+    #[test]
+    fn says_where_the_admin_interface_is_and_who_may_reach_it() {
+        let with =
+            |bind: &str| check(&listener(&[("listeners:", &format!("admin: {{ bind: \"{bind}\" }}\nlisteners:"))]));
+        let (code, plan, stderr) = with("127.0.0.1:9121");
+        assert_eq!(code, Some(0), "{stderr}");
+        assert!(plan.contains("\nMetrics and live sessions are at http://127.0.0.1:9121"), "{plan}");
+        assert!(!stderr.contains("admin.bind"), "{stderr}");
+        for bind in ["0.0.0.0:9121", "[::]:9121", "192.0.2.1:9121"] {
+            let (code, _, stderr) = with(bind);
+            assert_eq!(code, Some(0), "{stderr}");
+            assert!(stderr.contains(&format!("warning: admin.bind: {bind} is no loopback address")), "{stderr}");
+        }
     }
 
     #[test]

@@ -303,9 +303,9 @@ mod keys {
         assert_eq!(error("upstream:", "upsteam:"), "4:5 listeners[0].upsteam: unknown key; write `upstream`");
         assert_eq!(error("client:", "Client:"), "5:5 listeners[0].Client: unknown key; write `client`");
         assert_eq!(error("listeners:", "listener:"), "1:1 listener: unknown key; write `listeners`");
-        let unknown = errors(&format!("{VALID}    ssl: {{}}\nadmin: {{}}\nlog: {{}}\n"));
+        let unknown = errors(&format!("{VALID}    ssl: {{}}\nsessions: {{}}\nextra: {{}}\n"));
         assert_eq!(unknown.len(), 3, "{unknown:#?}");
-        assert_eq!(unknown[1], "11:1 admin: unknown key; known here: `listeners`");
+        assert!(unknown[1].starts_with("11:1 sessions: unknown key; known here: `listeners`"), "{unknown:#?}");
     }
 
     #[test]
@@ -392,6 +392,49 @@ mod refused {
             ]
         );
         assert!(Config::parse(&with("subnet"), "f").is_ok());
+    }
+
+    #[test]
+    fn an_admin_interface_in_the_way_of_something_else() {
+        let admin = |bind: &str| errors(&format!("{VALID}admin: {{ bind: \"{bind}\" }}\n"));
+        assert_eq!(
+            admin("0.0.0.0:2121"),
+            [
+                "10:16 admin.bind: `0.0.0.0:2121` is the control port `192.0.2.1:2121` of listener `ftp`, line 3; give it a \
+              port of its own, like `127.0.0.1:9121`"
+            ]
+        );
+        assert_eq!(
+            admin("192.0.2.1:20020"),
+            [
+                "10:16 admin.bind: port 20020 is one of `20000-20020` of listener `ftp`, line 7; give it a port of its own, \
+              like `127.0.0.1:9121`"
+            ]
+        );
+        let fine = |bind: &str| {
+            let config = Config::parse(&format!("{VALID}admin: {{ bind: \"{bind}\" }}\n"), "proxy.yaml").unwrap();
+            config.admin.unwrap().bind
+        };
+        for bind in ["127.0.0.1:9121", "[::1]:9121", "127.0.0.1:20020", "[::]:2121", "192.0.2.1:20021"] {
+            assert_eq!(fine(bind).to_string(), bind);
+        }
+        assert_eq!(Config::parse(VALID, "proxy.yaml").unwrap().admin, None);
+    }
+
+    #[test]
+    fn an_admin_interface_without_a_place() {
+        let admin = |text: &str| errors(&format!("{VALID}admin: {text}\n"));
+        let example = "write `bind: 127.0.0.1:9121`, where this machine alone can connect";
+        assert_eq!(admin("{}"), [format!("10:1 admin.bind: missing; {example}")]);
+        for (text, what) in [
+            ("9121", "`9121` is not an address with a port"),
+            ("127.0.0.1", "`127.0.0.1` is not an address with a port"),
+            ("127.0.0.1:0", "port 0 is a different port at every start"),
+        ] {
+            let wrong = admin(&format!("{{ bind: \"{text}\" }}"));
+            assert_eq!(wrong.len(), 1, "{wrong:?}");
+            assert!(wrong[0].contains(what) && wrong[0].contains("like `127.0.0.1:9121`"), "{wrong:?}");
+        }
     }
 
     #[test]

@@ -24,6 +24,8 @@ listeners:
 
 /// A whole file that has every key that can stand beside the others, each on a line of its own.
 const FULL: &str = "\
+admin:
+  bind: 127.0.0.1:9121
 listeners:
   - name: ftp
     bind: 192.0.2.1:2121

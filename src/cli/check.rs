@@ -65,6 +65,10 @@ pub fn check(config: &Config) -> Result<String, CheckError> {
         let may_be_transparent = socket::may_be_transparent();
         let _ = writeln!(text, "{}", plan::Plan { listener, upstream, certificates, ephemeral, may_be_transparent });
     }
+    if let Some(admin) = config.admin {
+        let _ =
+            writeln!(text, "Metrics and live sessions are at http://{}, for whoever can connect there.\n", admin.bind);
+    }
     Ok(text)
 }
 
@@ -99,7 +103,11 @@ pub fn warnings(config: &Config) -> Vec<String> {
     let ports = ports.iter().map(ToString::to_string);
     let families = warning::family::misfits(config);
     let families = families.iter().map(ToString::to_string);
-    ports.chain(families).chain(tls::warnings(config, SystemTime::now())).collect()
+    ports
+        .chain(families)
+        .chain(warning::exposed_admin(config))
+        .chain(tls::warnings(config, SystemTime::now()))
+        .collect()
 }
 
 /// What the limit on open files of this process does not allow; `run` says so itself.

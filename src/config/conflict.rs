@@ -9,11 +9,11 @@ use ipnet::IpNet;
 use super::draft::Draft;
 use super::report::{KeyPath, Problems, Wrong};
 use super::tls::{ClientTls, Tls};
-use super::{DataPeer, DataPorts, ProxyProtocol, Selection, Upstream};
+use super::{Admin, DataPeer, DataPorts, ProxyProtocol, Selection, Upstream};
 use crate::addr::{Family, Leg};
 
 /// Reports every conflict.
-pub(super) fn check(drafts: &[Draft], problems: &mut Problems<'_>) {
+pub(super) fn check(drafts: &[Draft], admin: Option<Admin>, problems: &mut Problems<'_>) {
     names(drafts, problems);
     binds(drafts, problems);
     ranges(drafts, problems);
@@ -21,6 +21,32 @@ pub(super) fn check(drafts: &[Draft], problems: &mut Problems<'_>) {
     upstreams(drafts, problems);
     shares(drafts, problems);
     headers(drafts, problems);
+    if let Some(admin) = admin {
+        admin_port(drafts, admin, problems);
+    }
+}
+
+/// What is read there is no FTP.
+fn admin_port(drafts: &[Draft], Admin { bind }: Admin, problems: &mut Problems<'_>) {
+    let at = KeyPath::default().key("admin").key("bind");
+    let help = "give it a port of its own, like `127.0.0.1:9121`";
+    let control = all_binds(drafts).find(|(_, _, addr)| addr.port() == bind.port() && overlap(addr.ip(), bind.ip()));
+    if let Some((owner, first, taken)) = control {
+        let place = format!("listener `{}`, line {}", owner.name(), problems.line(first));
+        let what = format!("`{bind}` is the control port `{taken}` of {place}");
+        return problems.report(&at, Wrong::new(what, help));
+    }
+    let data = own_ranges(drafts).map(|(draft, leg, range)| (draft, leg, draft.leg(leg).at.key("data_ports"), range));
+    let relayed =
+        drafts.iter().filter_map(|draft| Some((draft, Leg::Client, passthrough_at(draft), passthrough_ports(draft)?)));
+    let taken = data
+        .chain(relayed)
+        .find(|(draft, leg, _, range)| range.contains(&bind.port()) && covers_address(draft, *leg, bind.ip()));
+    if let Some((owner, _, range_at, range)) = taken {
+        let place = format!("listener `{}`, line {}", owner.name(), problems.line(&range_at));
+        let what = format!("port {} is one of `{}-{}` of {place}", bind.port(), range.start(), range.end());
+        problems.report(&at, Wrong::new(what, help));
+    }
 }
 
 fn names(drafts: &[Draft], problems: &mut Problems<'_>) {

@@ -1,5 +1,6 @@
 //! From the file's text to a checked [`Config`]: what can be read is read, however much else is wrong.
 
+mod admin;
 mod proxy_protocol;
 mod tls;
 mod upstream;
@@ -102,8 +103,10 @@ pub(super) fn read(file: raw::File, problems: &mut Problems<'_>) -> Option<Confi
     }
     let entries = listeners.into_iter().enumerate();
     let drafts: Vec<Draft> = entries.filter_map(|(i, raw)| Some(reader.listener(raw?, at.index(i)))).collect();
-    conflict::check(&drafts, problems);
-    drafts.into_iter().map(Draft::finish).collect::<Option<_>>().map(|listeners| Config { listeners })
+    let admin = file.admin.map(|raw| reader.admin(raw, &root.key("admin")));
+    conflict::check(&drafts, admin.flatten(), problems);
+    let listeners = drafts.into_iter().map(Draft::finish).collect::<Option<_>>()?;
+    Some(Config { listeners, admin: admin.map_or(Some(None), |admin| admin.map(Some))? })
 }
 
 struct Reader<'a, 't> {

@@ -14,6 +14,13 @@ pub(super) type Texts = Vec<Option<String>>;
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
     pub(super) listeners: Option<Vec<Option<Listener>>>,
+    pub(super) admin: Option<Admin>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Admin {
+    pub(super) bind: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

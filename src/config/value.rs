@@ -67,6 +67,13 @@ fn is_port(text: &str) -> bool {
     text.parse::<u16>().is_ok_and(|p| p != 0)
 }
 
+/// Where the metrics are: as where clients connect, with other examples.
+pub(super) fn admin_bind(text: &str) -> Parsed<SocketAddr> {
+    const EXAMPLE: &str =
+        "write an address of this machine and a port of its own, like `127.0.0.1:9121` or `[::1]:9121`";
+    bind(text).map_err(|wrong| Wrong::new(wrong.what, EXAMPLE))
+}
+
 /// The FTP server: `host`, `host:port`, `[v6]` or `[v6]:port`.
 pub(super) fn upstream(text: &str) -> Parsed<Upstream> {
     let (host, port) = split_port(text)?;

@@ -62,6 +62,20 @@ pub fn ephemeral_ports(config: &Config, port_range: &str, reserved: &str) -> Vec
     .collect()
 }
 
+/// An admin interface that others than this machine's own programs may reach.
+#[must_use]
+pub fn exposed_admin(config: &Config) -> Option<String> {
+    let bind = config.admin?.bind;
+    (!bind.ip().is_loopback()).then(|| {
+        format!(
+            "admin.bind: {bind} is no loopback address, and nobody is asked who they are there: whoever can connect sees \
+             who is logged in and what is transferred, and can end sessions; write `127.0.0.1:{}`, or let a firewall admit \
+             the monitoring alone",
+            bind.port()
+        )
+    })
+}
+
 /// The listeners whose server may be anybody.
 pub fn unverified(config: &Config) -> impl Iterator<Item = &Listener> {
     config.listeners.iter().filter(|l| l.tls.server.identity().is_some_and(|server| server.verify == Verify::Nobody))

@@ -5,8 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -21,6 +20,7 @@ use super::{Shared, finished};
 use crate::addr::{Announced, Family, Leg, PerLeg};
 use crate::config::tls::ClientTls;
 use crate::config::{FTP_DATA, SourcePort};
+use crate::metrics::Counted;
 use crate::nat::policy::DialTarget;
 use crate::session::{ChannelId, ChannelReport, End, Event, Lack};
 
@@ -75,9 +75,10 @@ pub(super) fn open(
     id: ChannelId,
     endpoints: Endpoints,
     shared: &Arc<Shared>,
+    moved: Arc<Moved>,
     events: UnboundedSender<ChannelEvent>,
 ) -> UnboundedSender<Order> {
-    let (channel, orders, inbox) = new(id, endpoints, shared, events);
+    let (channel, orders, inbox) = new(id, endpoints, shared, moved, events);
     shared.process.tasks.spawn(channel.run(inbox));
     orders
 }
@@ -86,6 +87,7 @@ fn new(
     id: ChannelId,
     endpoints: Endpoints,
     shared: &Arc<Shared>,
+    moved: Arc<Moved>,
     events: UnboundedSender<ChannelEvent>,
 ) -> (Channel, UnboundedSender<Order>, UnboundedReceiver<Order>) {
     let (orders, inbox) = unbounded_channel();
@@ -93,6 +95,7 @@ fn new(
         id,
         endpoints,
         shared: Arc::clone(shared),
+        moved,
         events,
         steps: PerLeg::default(),
         targets: PerLeg::default(),
@@ -114,7 +117,7 @@ type Step = Pin<Box<dyn Future<Output = Stepped> + Send>>;
 
 enum Stepped {
     /// With the address that the peer is told.
-    Leased(Result<Lease, LeaseError>, IpAddr),
+    Leased(Result<(Lease, Counted), LeaseError>, IpAddr),
     Accepted(Result<std::net::TcpStream, LeaseLost>),
     Dialled(io::Result<TcpStream>),
 }
@@ -129,6 +132,8 @@ struct Channel {
     id: ChannelId,
     endpoints: Endpoints,
     shared: Arc<Shared>,
+    /// What was copied, for those who look on.
+    moved: Arc<Moved>,
     events: UnboundedSender<ChannelEvent>,
     steps: PerLeg<Option<Step>>,
     /// Where an end will be dialled once the other end has its peer.
@@ -167,7 +172,8 @@ impl Channel {
         let keys = self.begun(orders).await?;
         let (id, events) = (self.id, self.events.clone());
         let flushed = |Flushed(leg)| tell(&events, id, What::Flushed(leg));
-        let (moved, idle) = (Moved::default(), self.shared.config.timeouts.data_idle);
+        let (moved, idle) = (Arc::clone(&self.moved), self.shared.config.timeouts.data_idle);
+        let _counted = self.shared.metrics.moving(moved.clone());
         if keys.are_none() {
             let pipes = &self.shared.process.pipes;
             let copying = async { copy_counted(client, server, pipes, idle, &moved, flushed).await.end };
@@ -260,20 +266,26 @@ impl Channel {
             Leg::Client => tracing::info!(%listener, %client, %error, "no TLS on the client's data connection"),
             Leg::Server => tracing::warn!(%listener, %client, %error, "no TLS on the server's data connection"),
         }
+        self.shared.metrics.no_tls(leg);
         End::TlsFailed(leg)
+    }
+
+    fn refuse(&self, leg: Leg, lacks: Lack) {
+        self.shared.metrics.lacked(leg, lacks);
+        self.tell(What::Refused(leg, lacks));
     }
 
     fn stepped(&mut self, leg: Leg, stepped: Stepped) -> Result<(), End> {
         match stepped {
-            Stepped::Leased(Ok(lease), ip) => {
+            Stepped::Leased(Ok((lease, counted)), ip) => {
                 let at = Announced::new(ip, lease.port());
-                self.steps[leg] = Some(accept(lease));
+                self.steps[leg] = Some(accept(lease, counted));
                 self.tell(What::Bound(leg, at));
             }
             Stepped::Leased(Err(error), _) => {
                 let (listener, peer) = (&self.shared.config.name, self.endpoints[leg].peer.ip());
                 tracing::warn!(%listener, %leg, %peer, %error, "no data port");
-                self.tell(What::Refused(leg, Lack::Port));
+                self.refuse(leg, Lack::Port);
             }
             Stepped::Accepted(accepted) => {
                 let stream = accepted.map_err(|_| End::NeverConnected(leg))?;
@@ -292,7 +304,7 @@ impl Channel {
     fn bind(&mut self, leg: Leg, carries: Option<Family>) {
         match self.doorway(leg, carries) {
             Ok(Doorway { local, told }) => self.steps[leg] = Some(self.lease(leg, local, told)),
-            Err(lacks) => self.tell(What::Refused(leg, lacks)),
+            Err(lacks) => self.refuse(leg, lacks),
         }
     }
 
@@ -300,7 +312,11 @@ impl Channel {
         let pool = self.shared.ports[leg].clone();
         let peer = self.endpoints[leg].peer.ip();
         let wait = self.shared.config.timeouts.port_wait;
-        Box::pin(async move { Stepped::Leased(pool.lease(local, peer, wait).await, told) })
+        let (metrics, start) = (Arc::clone(&self.shared.metrics), Instant::now());
+        Box::pin(async move {
+            let leased = pool.lease(local, peer, wait).await;
+            Stepped::Leased(leased.map(|lease| (lease, metrics.leased(leg, start.elapsed()))), told)
+        })
     }
 
     /// Where the peer of a leg will come in.
@@ -382,7 +398,7 @@ async fn dial_from_ftp_data(
 ) -> io::Result<TcpStream> {
     let stream = socket::connect_from_port(target, (source, FTP_DATA).into(), timeout).await?;
     if stream.local_addr()?.port() != FTP_DATA {
-        let so_far = shared.process.not_from_ftp_data.fetch_add(1, Ordering::Relaxed) + 1;
+        let so_far = shared.metrics.not_from_ftp_data();
         let listener = &shared.config.name;
         tracing::info!(%listener, %target, so_far, "port 20 was not to be had, connected from another");
     }
@@ -446,8 +462,12 @@ fn tell(events: &UnboundedSender<ChannelEvent>, id: ChannelId, what: What) {
     }
 }
 
-fn accept(mut lease: Lease) -> Step {
-    Box::pin(async move { Stepped::Accepted(lease.accept().await) })
+fn accept(mut lease: Lease, counted: Counted) -> Step {
+    Box::pin(async move {
+        let accepted = lease.accept().await;
+        drop(counted);
+        Stepped::Accepted(accepted)
+    })
 }
 
 /// Returns once the session has let go of the channel.
@@ -465,7 +485,8 @@ mod tests {
         let shared = Shared::for_tests();
         let at = Endpoint::direct("127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap());
         let (events, mut mailbox) = unbounded_channel();
-        let (channel, _orders, inbox) = new(ChannelId(7), Endpoints { client: at, server: at }, &shared, events);
+        let (channel, _orders, inbox) =
+            new(ChannelId(7), Endpoints { client: at, server: at }, &shared, Arc::default(), events);
         // What becomes of a task that panics.
         drop(channel.run(inbox));
         let event = mailbox.recv().await.unwrap();

@@ -14,13 +14,15 @@ use super::admission::Place;
 use super::channel::{self, ChannelEvent, Order};
 use super::encryption::Keys;
 use super::journal::Journal;
+use super::live::Entry;
 use super::logins::{Answer, Attempts};
 use super::passthrough::Passed;
 use super::upstream::{ConnectError, Connected, Connector};
 use super::wire::{Batching, Received, Wire};
 use super::{Shared, finished, socket};
 use crate::addr::{Leg, PerLeg, canonical};
-use crate::session::{Action, ChannelId, Event, Reason, Session};
+use crate::metrics::Refused;
+use crate::session::{Action, ChannelId, Event, Notice, Reason, Session};
 
 /// As much as is read at once: a FEAT reply, or a screenful of pipelined commands. On the stack.
 const READ_SIZE: usize = 4096;
@@ -84,6 +86,7 @@ struct Control {
     /// The server that the session is with, or is being connected to.
     upstream: Option<Arc<Connector>>,
     closed: Option<Reason>,
+    live: Entry,
     _place: Place,
 }
 
@@ -163,6 +166,7 @@ enum Woken {
     Login,
     Time,
     Drain,
+    Killed,
 }
 
 impl Control {
@@ -179,6 +183,7 @@ impl Control {
         Ok(Box::new(Self {
             attempts: Attempts::new(&shared.logins, client_at.peer.ip()),
             login_wait: None,
+            live: shared.process.live.enter(journal.session(), &shared, client_at.peer),
             _place: place,
             shared,
             session,
@@ -204,6 +209,7 @@ impl Control {
             if let Some(why) = self.closed {
                 break why;
             }
+            self.live.update(&self.session, self.passed.is_some());
             let deadline = self.session.poll_timeout();
             if let Some(at) = deadline
                 && sleep.deadline() != at.into()
@@ -224,6 +230,7 @@ impl Control {
                 connected = finished(&mut self.connecting) => Woken::Connected(connected),
                 () = &mut sleep, if deadline.is_some() => Woken::Time,
                 () = shared.process.stop.cancelled(), if !draining => Woken::Drain,
+                () = self.live.killed() => Woken::Killed,
             };
             match woken {
                 Woken::Leg(leg, Ok(()), read) => {
@@ -252,6 +259,7 @@ impl Control {
                     draining = true;
                     self.handle(Event::Drain);
                 }
+                Woken::Killed => self.session.kill(),
             }
         };
         // It would keep its place among those that connect for as long as the farewell takes.
@@ -281,6 +289,7 @@ impl Control {
         match connected {
             Ok(Connected { io, at }) => {
                 self.server = Some((Wire::new(io, Batching::OneByOne), at));
+                self.live.server(Some(at.peer));
                 self.handle(Event::ServerReady { peer: at.peer, local: at.local });
             }
             Err(error) => {
@@ -321,6 +330,7 @@ impl Control {
         let Some(event) = event else { return };
         if let Some(id) = event.ended() {
             self.channels.ended(id);
+            self.live.channel_ended(id);
         }
         self.handle(event.as_event());
     }
@@ -357,9 +367,12 @@ impl Control {
             Action::PassThrough => self.pass_through(),
             Action::CloseChannel { id } => self.channels.close(id),
             Action::AskLogin => self.ask_login(),
-            Action::LoginAnswered { failed } => self.attempts.answered(failed),
-            Action::Transferred(record) => self.journal.transferred(self.session.user(), &record),
-            Action::Notice(notice) => self.journal.notice(&notice),
+            Action::LoginAnswered { failed } => self.login_answered(failed),
+            Action::Transferred(record) => {
+                self.shared.metrics.transferred(&record);
+                self.journal.transferred(self.session.user(), &record);
+            }
+            Action::Notice(notice) => self.notice(&notice),
             Action::Close { why } => self.closed = Some(why),
         }
     }
@@ -373,15 +386,34 @@ impl Control {
         }
     }
 
+    fn login_answered(&mut self, failed: bool) {
+        if failed {
+            self.shared.metrics.login_failed();
+        }
+        self.attempts.answered(failed);
+    }
+
+    fn notice(&self, notice: &Notice) {
+        match notice {
+            Notice::Refused(_) => self.shared.metrics.refused(Refused::Port),
+            Notice::ServerPort(_) => self.shared.metrics.refused(Refused::ServerPort),
+            _ => {}
+        }
+        self.journal.notice(notice);
+    }
+
     fn order(&mut self, id: ChannelId, order: Order) {
         let Some((_, server)) = &self.server else { return };
         let (endpoints, shared) = (Endpoints { client: *self.client_at, server: *server }, &self.shared);
-        self.channels.order(id, order, |events| channel::open(id, endpoints, shared, events));
+        let live = &self.live;
+        self.channels.order(id, order, |events| channel::open(id, endpoints, shared, live.channel(id), events));
     }
 
     async fn end(mut self: Box<Self>, why: Reason) {
         // The farewell may take its time; nothing new belongs to this session in it.
         self.passed = None;
+        self.live.closing();
+        self.shared.metrics.session_ended(why);
         // What still runs is cut, and looks cut; how far it had come is for the log.
         for event in std::mem::take(&mut self.channels).close_all().await {
             self.handle(event.as_event());

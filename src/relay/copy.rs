@@ -34,6 +34,7 @@ use self::mover::{Choice, Filled, Mover};
 use super::socket;
 use super::splice::Pipes;
 use crate::addr::{Leg, PerLeg};
+use crate::metrics::Progress;
 
 /// All bytes from the other leg, and our FIN after them, have been handed to this leg's socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +80,12 @@ impl Moved {
     #[must_use]
     pub fn down(&self) -> u64 {
         self.down.load(Relaxed)
+    }
+}
+
+impl Progress for Moved {
+    fn moved(&self) -> (u64, u64) {
+        (self.up(), self.down())
     }
 }
 

@@ -19,6 +19,9 @@ pub(super) const DEFAULT_SESSIONS: u64 = 10_000;
 /// clients that are turned away.
 const OWN: u64 = 20 + REFUSALS as u64;
 
+/// Connections to the admin interface at once: a scraper or two, somebody at a terminal, and probes.
+pub(crate) const ADMIN_CONNECTIONS: usize = 16;
+
 /// Both control connections.
 const PER_SESSION: u64 = 2;
 
@@ -80,7 +83,7 @@ impl Plan {
         let by_default = count(config.listeners.iter().filter(|listener| asked(listener).is_none()).count());
 
         let sessions = explicit + by_default;
-        let rest = OWN + waiting(config);
+        let rest = OWN + waiting(config) + admin(config);
         let needed = ports + listeners + rest + sessions * PER_SESSION;
         if needed > limit {
             return Err(TooFewDescriptors { limit, needed, ports, listeners, sessions, rest });
@@ -122,6 +125,11 @@ fn waiting(config: &Config) -> u64 {
     if is_gated { count(WAITING) } else { 0 }
 }
 
+/// Its listener, its connections, and the files in /proc that one of them reads.
+fn admin(config: &Config) -> u64 {
+    if config.admin.is_some() { 2 + count(ADMIN_CONNECTIONS) } else { 0 }
+}
+
 fn count(n: usize) -> u64 {
     u64::try_from(n).unwrap_or(u64::MAX)
 }
@@ -160,6 +168,7 @@ pub(crate) fn raise_limit() {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Admin;
 
     /// One listener for each text, with these limits.
     fn config(limits: &[&str]) -> Config {
@@ -192,6 +201,14 @@ mod tests {
     fn rel_13_the_ports_alone_may_be_too_many() {
         assert_eq!(plan(&[""], ONE), Err(ONE + 2), "there must be room for a session");
         assert_eq!(plan(&[""], ONE + 2), Ok(vec![1]));
+    }
+
+    #[test]
+    fn rel_13_the_admin_interface_has_its_own() {
+        let with = |admin: Option<Admin>| Config { admin, ..config(&["sessions: 1"]) };
+        let admin = Admin { bind: "127.0.0.1:9121".parse().unwrap() };
+        assert!(Plan::new(&with(None), ONE + 2).is_ok());
+        assert_eq!(Plan::new(&with(Some(admin)), ONE + 2).unwrap_err().needed, ONE + 2 + 18);
     }
 
     #[test]

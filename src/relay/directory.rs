@@ -12,6 +12,7 @@ use super::upstream::Connector;
 use crate::addr::canonical;
 use crate::config::{Config, Listener, Selection, Upstream};
 use crate::ftp::host::HostName;
+use crate::metrics::ListenerMetrics;
 use crate::nat::destinations::Destinations;
 use crate::session::{Destination, Server};
 
@@ -24,6 +25,7 @@ const MAX_REMEMBERED: usize = 1024;
 pub(super) struct Directory {
     listener: Listener,
     config: Arc<Config>,
+    metrics: Arc<ListenerMetrics>,
     way: Way,
     /// In the order of the session's settings.
     hosts: Vec<Arc<Connector>>,
@@ -38,9 +40,10 @@ enum Way {
 
 impl Directory {
     /// The servers of one listener of `config`.
-    pub(super) fn new(listener: &Listener, config: Arc<Config>) -> Self {
-        let connector =
-            |upstream: &Upstream| Arc::new(Connector::new(listener, upstream.clone(), None, Arc::clone(&config)));
+    pub(super) fn new(listener: &Listener, config: &Arc<Config>, metrics: &Arc<ListenerMetrics>) -> Self {
+        let connector = |upstream: &Upstream| {
+            Arc::new(Connector::new(listener, upstream.clone(), None, Arc::clone(config), Arc::clone(metrics)))
+        };
         let way = match &listener.upstream {
             Selection::Fixed(upstream) => Way::Fixed(connector(upstream)),
             Selection::OriginalDestination(permitted) | Selection::FromUser(permitted) => {
@@ -48,7 +51,7 @@ impl Directory {
             }
         };
         let hosts = listener.hosts.iter().map(|(_, upstream)| connector(upstream)).collect();
-        Self { listener: listener.clone(), config, way, hosts }
+        Self { listener: listener.clone(), config: Arc::clone(config), metrics: Arc::clone(metrics), way, hosts }
     }
 
     /// The server for a session, whose client has `dialled` this address.
@@ -80,7 +83,8 @@ impl Directory {
         }
         let new = || {
             let (permitted, config) = (Arc::clone(permitted), Arc::clone(&self.config));
-            Arc::new(Connector::new(&self.listener, upstream.clone(), Some(permitted), config))
+            let metrics = Arc::clone(&self.metrics);
+            Arc::new(Connector::new(&self.listener, upstream.clone(), Some(permitted), config, metrics))
         };
         Arc::clone(known.entry(upstream.clone()).or_insert_with(new))
     }
@@ -102,12 +106,14 @@ impl fmt::Display for Directory {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::Metrics;
 
     fn directory() -> Directory {
         let yaml = "listeners: [{ bind: \"127.0.0.1:2121\", upstream: original-destination, upstream_networks: 10.0.0.0/8, \
                     client: { address_map: [{ peers: any, announce: local }], data_ports: 20000 } }]";
         let config = Arc::new(Config::parse(yaml, "test.yaml").unwrap());
-        Directory::new(&config.listeners[0], Arc::clone(&config))
+        let listener = &config.listeners[0];
+        Directory::new(listener, &config, &Metrics::default().listener(listener))
     }
 
     fn dialled(n: usize) -> SocketAddr {

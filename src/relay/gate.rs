@@ -25,9 +25,11 @@ use tokio::io::Interest;
 
 use self::waiting::Turn;
 pub(super) use self::waiting::{WAITING, Waiting};
+use super::Process;
 use super::accept::is_due;
 use super::socket::watch;
 use crate::config::{Listener, ProxyProtocol};
+use crate::metrics::{ListenerMetrics, Refused};
 use crate::proxy_protocol::{Header, MAX_HEADER, Malformed, parse};
 
 /// How long a header may take. §2 asks for 3 s at least, "to cover a TCP retransmit"; a load balancer sends it as soon as
@@ -59,17 +61,19 @@ pub(super) struct Gate {
     rule: ProxyProtocol,
     waiting: Waiting,
     warned: Mutex<Option<Instant>>,
+    metrics: Arc<ListenerMetrics>,
 }
 
 impl Gate {
     /// The gate of a listener that has one.
-    pub(super) fn new(listener: &Listener, waiting: &Waiting) -> Option<Arc<Self>> {
+    pub(super) fn new(listener: &Listener, process: &Process) -> Option<Arc<Self>> {
         let rule = listener.proxy_protocol.clone()?;
         Some(Arc::new(Self {
             listener: listener.name.clone(),
             rule,
-            waiting: waiting.clone(),
+            waiting: process.waiting.clone(),
             warned: Mutex::default(),
+            metrics: process.metrics.listener(listener),
         }))
     }
 
@@ -116,6 +120,7 @@ impl Gate {
     /// A load balancer that is set up wrong, or anybody at all, can do it over and over: a warning now and then.
     fn log(&self, from: SocketAddr, refusal: &Refusal) {
         let listener = &self.listener;
+        self.metrics.refused(Refused::ProxyHeader);
         let is_fault = !matches!(refusal, Refusal::Ended | Refusal::Failed(_));
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
         if is_fault && is_due(&mut warned, Instant::now()) {

@@ -31,6 +31,11 @@ impl Journal {
         Self { listener: listener.into(), session, client, began: Instant::now(), transfers: 0 }
     }
 
+    /// The number of the session.
+    pub(super) fn session(&self) -> u64 {
+        self.session
+    }
+
     pub(super) fn transferred(&mut self, user: Option<&[u8]>, record: &TransferRecord) {
         self.transfers += 1;
         let verb = record.verb.map_or("-", |verb| verb.as_str());
@@ -118,7 +123,7 @@ pub(super) fn passed(listener: &str, client: SocketAddr, port: u16, report: Chan
 }
 
 /// A text of its own, so that the text format puts it in quotes: names have spaces.
-fn escaped(bytes: &[u8]) -> String {
+pub(super) fn escaped(bytes: &[u8]) -> String {
     Escaped(bytes).to_string()
 }
 

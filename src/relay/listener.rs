@@ -12,6 +12,7 @@ use super::control::Endpoint;
 use super::wire::{Batching, Wire};
 use super::{Shared, control, socket};
 use crate::config::{Access, FTP_DATA, SourcePort};
+use crate::metrics::Refused;
 use crate::proxy_protocol::Header;
 use crate::session::TOO_MANY_FAILURES;
 
@@ -116,19 +117,24 @@ fn admit(shared: &Shared, peer: SocketAddr) -> Result<Place, &'static str> {
     let listener = &shared.config.name;
     if !is_allowed(&shared.config.access, peer.ip()) {
         tracing::info!(listener, %peer, "not in policy.allow");
+        shared.metrics.refused(Refused::NotAllowed);
         return Err("421 Access denied, closing control connection.\r\n");
     }
     if shared.logins.is_refused(peer.ip()) {
         tracing::debug!(listener, %peer, "too many failed logins");
+        shared.metrics.refused(Refused::LoginFailures);
         return Err(TOO_MANY_FAILURES);
     }
     shared.admission.enter(peer.ip()).map_err(|full| {
-        let (key, reply) = match full {
-            Full::Listener => ("limits.sessions", "421 Too many connections, try again later.\r\n"),
-            Full::Address => {
-                ("limits.sessions_per_address", "421 Too many connections from your address, try again later.\r\n")
-            }
+        let (key, counted, reply) = match full {
+            Full::Listener => ("limits.sessions", Refused::Sessions, "421 Too many connections, try again later.\r\n"),
+            Full::Address => (
+                "limits.sessions_per_address",
+                Refused::SessionsPerAddress,
+                "421 Too many connections from your address, try again later.\r\n",
+            ),
         };
+        shared.metrics.refused(counted);
         // Whoever floods us would flood the log, too.
         if shared.admission.is_warning_due(full) {
             tracing::warn!(listener, %peer, "{key} is reached, clients are turned away");

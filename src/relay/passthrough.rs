@@ -76,6 +76,7 @@ impl Taker for Shared {
 async fn relay(shared: Arc<Shared>, entrance: Entrance, client: TcpStream, port: u16, from: SocketAddr) {
     let began = Instant::now();
     let report = carry(&shared, entrance.server(), client, port).await;
+    shared.metrics.passed(&report);
     journal::passed(&shared.config.name, from, port, report, began.elapsed());
 }
 
@@ -94,7 +95,8 @@ async fn carry(shared: &Shared, at: Endpoint, client: TcpStream, port: u16) -> C
         }
     };
     let Ok(client) = tokio::net::TcpStream::from_std(client) else { return nothing(End::Reset(Leg::Client)) };
-    let moved = Moved::default();
+    let moved = Arc::new(Moved::default());
+    let _counted = shared.metrics.moving(moved.clone());
     let copied = copy_opaque(client, server, &shared.process.pipes, timeouts.data_idle, &moved).await;
     ChannelReport { end: end_of(copied.end), up: copied.up, down: copied.down }
 }

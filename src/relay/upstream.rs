@@ -18,6 +18,7 @@ use super::control::Endpoint;
 use super::socket::{self, Watched};
 use crate::addr::canonical;
 use crate::config::{Config, Listener, Upstream};
+use crate::metrics::{ListenerMetrics, Unreachable};
 use crate::nat::destinations::Destinations;
 
 /// Control connections that a listener may have under way to its server at once: half of IIS' listen backlog of 60, which
@@ -39,6 +40,17 @@ pub(super) enum ConnectError {
     /// The network, the machine or the server.
     #[error(transparent)]
     Failed(#[from] io::Error),
+}
+
+impl From<&ConnectError> for Unreachable {
+    fn from(error: &ConnectError) -> Self {
+        match error {
+            ConnectError::Loop => Self::Loop,
+            ConnectError::NotPermitted => Self::NotPermitted,
+            ConnectError::Failed(error) if error.kind() == io::ErrorKind::TimedOut => Self::TimedOut,
+            ConnectError::Failed(_) => Self::Failed,
+        }
+    }
 }
 
 /// A control connection to the server.
@@ -71,6 +83,7 @@ pub(super) struct Connector {
     /// Knows where we listen ourselves.
     config: Arc<Config>,
     hang_ups: AtomicU32,
+    metrics: Arc<ListenerMetrics>,
 }
 
 /// One connect each `interval`.
@@ -99,6 +112,7 @@ impl Connector {
         upstream: Upstream,
         guard: Option<Arc<Destinations>>,
         config: Arc<Config>,
+        metrics: Arc<ListenerMetrics>,
     ) -> Self {
         let pace = listener
             .limits
@@ -114,13 +128,19 @@ impl Connector {
             resolved: Mutex::default(),
             config,
             hang_ups: AtomicU32::new(0),
+            metrics,
         }
     }
 
     /// A control connection to the server. Waits for its turn without limit, the session's login timer bounds
     /// that; `timeouts.connect_server` counts from there.
     pub(super) async fn connect(&self) -> Result<Connected, ConnectError> {
+        let start = Instant::now();
         let connected = self.connect_in_turn().await;
+        match &connected {
+            Ok(_) => self.metrics.connected(start.elapsed()),
+            Err(error) => self.metrics.unreachable(error.into()),
+        }
         // It was accepted, and reset before we came to look at it.
         if let Err(ConnectError::Failed(error)) = &connected
             && matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected)
@@ -274,6 +294,7 @@ impl fmt::Display for Connector {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::Metrics;
 
     #[tokio::test(start_paused = true)]
     async fn rel_27_connects_are_paced_in_order() {
@@ -314,7 +335,7 @@ mod tests {
         let config = Arc::new(Config::parse(&yaml, "test.yaml").unwrap());
         let listener = &config.listeners[0];
         let upstream = listener.upstream.fixed().unwrap().clone();
-        Connector::new(listener, upstream, None, Arc::clone(&config))
+        Connector::new(listener, upstream, None, Arc::clone(&config), Metrics::default().listener(listener))
     }
 
     #[tokio::test(start_paused = true)]

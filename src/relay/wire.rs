@@ -134,6 +134,14 @@ impl Wire {
         }
     }
 
+    /// The version of TLS that was agreed on, as its RFC writes it.
+    pub(super) fn tls_version(&self) -> Option<&'static str> {
+        match &self.security {
+            Security::Plain | Security::Starting(_) | Security::Failed(_) => None,
+            Security::Tls(tls) => tls.version(),
+        }
+    }
+
     /// What has become of the handshake, told once.
     pub(super) fn handshake(&mut self) -> Option<Result<(), io::Error>> {
         if let Some(error) = self.failed.take() {

@@ -334,6 +334,8 @@ pub enum Reason {
     LeftOver(Leg),
     /// The program stops.
     Drained,
+    /// An operator has ended it.
+    Killed,
 }
 
 impl Reason {
@@ -341,7 +343,7 @@ impl Reason {
     #[must_use]
     pub const fn is_abrupt(self) -> bool {
         match self {
-            Self::Reset(_) | Self::Spoofed(_) | Self::LeftOver(_) => true,
+            Self::Reset(_) | Self::Spoofed(_) | Self::LeftOver(_) | Self::Killed => true,
             Self::ClientClosed
             | Self::ServerClosed
             | Self::ServerClosedBeforeGreeting
@@ -376,6 +378,7 @@ impl fmt::Display for Reason {
             Self::TlsFailed(leg) => write!(f, "no TLS with the {leg}"),
             Self::LeftOver(leg) => write!(f, "the {leg} sent text across a switch to TLS or back"),
             Self::Drained => f.write_str("stopping"),
+            Self::Killed => f.write_str("ended by an operator"),
         }
     }
 }

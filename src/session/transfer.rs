@@ -348,6 +348,12 @@ impl Channels {
         }
     }
 
+    /// The oldest transfer that is not over.
+    pub(super) fn current(&self) -> Option<(Option<TransferVerb>, &Bytes)> {
+        let transfer = self.moving.iter().find_map(|channel| channel.transfer.as_ref())?;
+        Some((transfer.verb, &transfer.path))
+    }
+
     /// The transfers whose channel came to nothing, with what to say about it.
     pub(super) fn failures(&self) -> impl Iterator<Item = (ChannelId, Failure)> {
         self.moving.iter().filter_map(|channel| Some((channel.id, channel.silent_failure()?)))

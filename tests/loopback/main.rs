@@ -11,6 +11,7 @@ mod peers;
 mod support;
 
 mod active;
+mod admin;
 mod choose;
 mod control;
 mod crowd;

@@ -11,6 +11,7 @@ use rustix::process::Signal;
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
+use crate::admin::Admin;
 use crate::support::scene::{Scene, Session, Setup};
 use crate::support::transcript::Transcript;
 use crate::support::wire::{Door, End, Wire};
@@ -27,6 +28,12 @@ struct Secure {
 impl Secure {
     /// `more`: further keys of `tls.client`.
     fn start(more: &str) -> Self {
+        let (scene, client, files) = Self::start_by(more, Scene::start);
+        Self { scene, client, files }
+    }
+
+    /// With whatever starts a proxy like that.
+    fn start_by<T>(more: &str, start: impl FnOnce(Setup) -> T) -> (T, Arc<ClientConfig>, tempfile::TempDir) {
         let files = tempfile::tempdir().unwrap();
         let certificate = renewed(files.path());
         let path = |name: &str| files.path().join(name).display().to_string();
@@ -35,8 +42,7 @@ impl Secure {
         let more = format!(
             "tls:\n  client: {{ mode: terminate, certificate: {certificate}, key: {key}, {more} }}\ntimeouts: {{ close: 1s }}"
         );
-        let scene = Scene::start(Setup { more: more.leak(), ..Setup::default() });
-        Self { scene, client, files }
+        (start(Setup { more: more.leak(), ..Setup::default() }), client, files)
     }
 
     /// Within TLS from here on, as the client.
@@ -93,6 +99,39 @@ impl Tls {
 fn ends_without_a_word(server: &mut Wire) {
     let (heard, _) = server.rest();
     assert!(heard.is_empty(), "the server heard {:?}", heard.escape_ascii().to_string());
+}
+
+#[test]
+fn the_version_is_counted_and_shown() {
+    let (admin, client, files) = Secure::start_by("", Admin::start);
+    let Admin { scene, .. } = &admin;
+    let mut clear = scene.greeted(scene.net.client());
+    admin.session_is(|one| one["tls_client"].is_null());
+    clear.client.send("AUTH TLS\r\n");
+    clear.client.line_starting("234 ");
+    clear.client.send("USER mallory\r\nPASS secret\r\n");
+    clear.client.rest();
+    drop(clear);
+    admin.counts(&[
+        ("ftp_alg_active_sessions", 0.0),
+        ("ftp_alg_tls_handshake_failures_total{leg=\"client\"}", 1.0),
+        ("ftp_alg_tls_handshakes_total{leg=\"client\",version=\"TLSv1.3\"}", 0.0),
+    ]);
+    let mut wire = scene.greeted(scene.net.client());
+    wire.client.send("AUTH TLS\r\n");
+    wire.client.line_starting("234 ");
+    let connection = ClientConnection::new(client, NAME.try_into().unwrap()).unwrap();
+    let mut stream = StreamOwned::new(connection, wire.client.into_stream());
+    while stream.conn.is_handshaking() {
+        stream.conn.complete_io(&mut stream.sock).unwrap();
+    }
+    let seen = admin.session_is(|one| one["tls_client"] == "TLSv1.3");
+    assert!(seen["tls_server"].is_null(), "{seen}");
+    admin.counts(&[
+        ("ftp_alg_tls_handshakes_total{leg=\"client\",version=\"TLSv1.3\"}", 1.0),
+        ("ftp_alg_tls_handshakes_total{leg=\"server\",version=\"TLSv1.3\"}", 0.0),
+    ]);
+    drop((stream, files));
 }
 
 /// CVE-2011-0411: what somebody on the way has put behind AUTH is not taken for what the client says within TLS.

@@ -45,6 +45,7 @@ impl Control {
         if let Some(wire) = self.wire(leg) {
             wire.leave_tls();
         }
+        self.live.tls(leg, None);
     }
 
     /// Tells the session what has become of a handshake.
@@ -54,10 +55,14 @@ impl Control {
                 if let Some(name) = self.client.server_name().filter(|_| leg == Leg::Client) {
                     self.handle(Event::NameExpected { name: &name });
                 }
+                let version = self.wire(leg).and_then(|wire| wire.tls_version());
+                self.shared.metrics.secured(leg, version.unwrap_or_default());
+                self.live.tls(leg, version);
                 self.handle(Event::TlsReady { leg });
             }
             Some(Err(error)) => {
                 self.journal.no_tls(leg, &error);
+                self.shared.metrics.no_tls(leg);
                 self.handle(Event::TlsFailed { leg });
             }
             None => {}
@@ -67,6 +72,7 @@ impl Control {
     /// Opens a connection to the server. One that there is is closed in good order, aside.
     pub(super) fn connect(&mut self, to: &Destination) {
         self.keys.server = None;
+        self.live.server(None);
         if let Some((wire, _)) = self.server.take() {
             self.shared.process.tasks.spawn(wire.finish(self.shared.config.timeouts.close));
         }

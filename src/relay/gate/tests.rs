@@ -100,7 +100,8 @@ async fn sec_23_a_header_has_its_time() {
 fn gate() -> (Arc<Gate>, impl Fn(TcpStream, SocketAddr), UnboundedReceiver<Header>) {
     let rule = ProxyProtocol { trusted: vec!["127.0.0.0/8".parse().unwrap()], data: true };
     let (listener, waiting) = (String::new(), Waiting::default());
-    let gate = Arc::new(Gate { listener, rule, waiting, warned: Mutex::default() });
+    let metrics = Arc::clone(&crate::relay::Shared::for_tests().metrics);
+    let gate = Arc::new(Gate { listener, rule, waiting, warned: Mutex::default(), metrics });
     let (sender, let_in) = unbounded_channel();
     let door = Arc::clone(&gate);
     let enter = move |stream, from| {

@@ -59,6 +59,15 @@ impl Tls {
         }
     }
 
+    /// The version that was agreed on.
+    pub(super) fn version(&self) -> Option<&'static str> {
+        Some(match self.connection.protocol_version()? {
+            rustls::ProtocolVersion::TLSv1_2 => "TLSv1.2",
+            rustls::ProtocolVersion::TLSv1_3 => "TLSv1.3",
+            _ => "other",
+        })
+    }
+
     /// Whether plaintext can be encrypted now. What is for the time after TLS waits for that.
     pub(super) fn takes_plaintext(&self) -> bool {
         !self.is_handshaking() && !self.closed
