@@ -2,7 +2,8 @@
 # Installs what the interop tests need: Debian, root. Quick when everything is there already.
 # With the argument `compat`, also the further clients and servers of the compatibility table.
 #
-# vsftpd, ProFTPD and Pure-FTPd conflict as packages (each provides ftp-server) and would start services, as HAProxy does:
+# vsftpd, ProFTPD and Pure-FTPd conflict as packages (each provides ftp-server) and would start services, as HAProxy and
+# Prometheus do (of which promtool is needed):
 # they are downloaded and unpacked side by side under target/interop/ instead. Only the libraries that they
 # link against are installed.
 set -euo pipefail
@@ -27,7 +28,7 @@ installed() { dpkg-query -W -f '${db:Status-Status}\n' "$1" 2>/dev/null | grep -
 export DEBIAN_FRONTEND=noninteractive
 packages=(
   iproute2 nftables lftp curl openssl inetutils-ftp python3-minimal libpython3-stdlib python3-pyftpdlib python3-openssl
-  filezilla xvfb xdotool
+  filezilla xvfb xdotool python3-prometheus-client
 )
 if [ "${1-}" = compat ]; then
   packages+=(tnftp ncftp wget aria2 python3-aioftp)
@@ -69,6 +70,7 @@ unpack vsftpd usr/sbin/vsftpd vsftpd
 unpack proftpd usr/sbin/proftpd proftpd-core proftpd-mod-crypto
 unpack pure-ftpd usr/sbin/pure-ftpd pure-ftpd pure-ftpd-common
 unpack haproxy usr/sbin/haproxy haproxy
+unpack prometheus usr/bin/promtool prometheus
 
 if [ "${1-}" = compat ] && [ ! -e "$root/basic-ftp/package/package.json" ]; then
   echo "unpacking basic-ftp into $root/basic-ftp"

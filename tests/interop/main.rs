@@ -15,6 +15,7 @@ mod interrupted;
 mod large;
 mod load_balancer;
 mod matrix;
+mod metrics;
 mod net;
 mod passed;
 mod process;
