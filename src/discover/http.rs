@@ -66,6 +66,12 @@ impl Failure {
     pub(super) fn is_silence(&self) -> bool {
         matches!(self, Self::Unreachable(_) | Self::Silent)
     }
+
+    /// Whether it may be better in a moment: silence, and what a service says that is starting, or asked too often.
+    pub(super) fn may_pass(&self) -> bool {
+        let is_busy = |status: &StatusCode| status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS;
+        self.is_silence() || matches!(self, Self::Status(status) if is_busy(status))
+    }
 }
 
 /// Sends it and reads the reply: the text of a 200, without white space around it, which is not empty.

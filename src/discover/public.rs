@@ -18,8 +18,8 @@ use crate::config::discovery::{Endpoint, Provider, Source};
 use crate::config::{Config, Listener};
 use crate::nat::map::{Announce, ResolvedName};
 
-/// How long a service that cannot be reached is asked again at the start: at boot the network may come after us. One
-/// that answers without an address will have none in a moment either.
+/// How long a service that cannot be reached, or is not ready, is asked again at the start: at boot the network may come
+/// after us. One that answers without an address will have none in a moment either.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The pause between two attempts then.
@@ -83,8 +83,8 @@ impl NoAddress {
     }
 
     /// Whether it is worth asking again in a moment.
-    fn is_silence(&self) -> bool {
-        self.attempts.last().is_some_and(|attempt| attempt.failure.is_silence())
+    fn may_pass(&self) -> bool {
+        self.attempts.last().is_some_and(|attempt| attempt.failure.may_pass())
     }
 }
 
@@ -156,7 +156,7 @@ impl PublicAddress {
         Ok(self.ask().await.inspect(|found| self.announce(found))?)
     }
 
-    /// As [`find`](Self::find), with some patience for a network that is not there yet.
+    /// As [`find`](Self::find), with some patience for a network or a service that is not there yet.
     ///
     /// # Errors
     /// There is no usable address, or nobody to ask.
@@ -169,7 +169,7 @@ impl PublicAddress {
                     self.announce(&found);
                     return Ok(found);
                 }
-                Err(error) if error.is_silence() && Instant::now() < end => {
+                Err(error) if error.may_pass() && Instant::now() < end => {
                     if is_first {
                         tracing::info!(asked = error.asked(), "no public address yet; asking again for a while");
                     }

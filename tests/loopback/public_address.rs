@@ -92,8 +92,9 @@ fn rel_25_a_service_that_comes_late_is_waited_for() {
     let _door = Door::open(&log, "server", net.server().ip(), net.server().port());
     let proxy = Proxy::spawned(&log, &yaml(net, &format!("http://{at}"), "60s"));
     proxy.logs("no public address yet");
-    let service = Metadata::at(at, |_| Reply::text(PUBLIC));
+    let busy = Metadata::at(at, |_| Reply::status(503));
+    is_asked_again(&busy);
+    busy.behave(|_| Reply::text(PUBLIC));
     proxy.logs(&format!("address={PUBLIC}"));
     proxy.logs("serving");
-    assert_eq!(service.asked(), ["GET /hetzner/v1/metadata/public-ipv4"]);
 }
