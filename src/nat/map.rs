@@ -245,6 +245,8 @@ mod tests {
         assert_eq!(fits(&both), (true, true));
         assert_eq!(fits(&Announce::Address(ip("203.0.113.10"))), (true, false));
         assert_eq!(fits(&Announce::Local), (true, true));
+        let auto = Announce::Auto(Arc::new(ResolvedName::new("auto")));
+        assert_eq!(fits(&auto), (true, false), "found out or not, it is IPv4");
         let name = Arc::new(ResolvedName::new("ftp.example.com"));
         assert_eq!(fits(&Announce::Name(Arc::clone(&name))), (true, true), "nobody knows yet");
         name.set(vec![ip("2001:db8::10")]);

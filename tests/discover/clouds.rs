@@ -121,8 +121,10 @@ fn aws_in_a_container_is_silence_and_the_message_knows_why() {
     assert_eq!(service.asked(), ["PUT /latest/api/token"], "IMDSv1 is not asked");
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
 
-    let refusal = refused("aws", &Metadata::new(|_| Reply::status(403)));
+    let refusing = Metadata::new(|_| Reply::status(403));
+    let refusal = refused("aws", &refusing);
     assert!(refusal.contains("403 Forbidden") && !refusal.contains("hop-limit"), "{refusal}");
+    assert_eq!(refusing.asked(), ["PUT /latest/api/token"], "nor for a refusal");
 }
 
 const AZURE: &str =
