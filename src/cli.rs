@@ -30,11 +30,11 @@ pub struct Cli {
 pub enum Command {
     /// Serve until SIGTERM or SIGINT; running transfers may finish, a second signal ends at once.
     Run(Run),
-    /// Check the configuration, resolve its names, read its certificates, and print what is announced and which ports
-    /// to open.
+    /// Check the configuration, resolve its names, ask for the public address, read its certificates, and print what is
+    /// announced and which ports to open.
     ///
-    /// Exit codes: 0 all is well, 1 a name cannot be resolved or a certificate not be used now, 2 the configuration is
-    /// wrong.
+    /// Exit codes: 0 all is well, 1 a name or the public address cannot be found or a certificate not be used now, 2 the
+    /// configuration is wrong.
     Check(ConfigFile),
 }
 

@@ -10,6 +10,7 @@
 //! None of them stops at the first error: `report` collects them all.
 
 mod conflict;
+pub mod discovery;
 mod draft;
 mod marked;
 mod raw;
@@ -38,6 +39,7 @@ pub use crate::nat::DataMode;
 use crate::nat::destinations::Destinations;
 use crate::nat::map::AddressMap;
 use crate::nat::policy::Policy;
+use discovery::Discovery;
 pub use report::{Error, Errors};
 use report::{KeyPath, Problems, Wrong};
 use tls::Tls;
@@ -47,6 +49,8 @@ use tls::Tls;
 pub struct Config {
     /// What is served; never empty, names are unique.
     pub listeners: Vec<Listener>,
+    /// Whom to ask for the public address, where it is announced.
+    pub discovery: Discovery,
 }
 
 /// Why a configuration file gave no [`Config`].

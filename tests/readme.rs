@@ -88,6 +88,10 @@ listeners:
       close: 1m
       partial_line: 1m
       drain: 1m
+discovery:
+  provider: aliyun
+  endpoint: http://127.0.0.1:8080
+  refresh: 30s
 ";
 
 /// The keys that need another mode than that of [`FULL`], or that others need.
@@ -103,6 +107,8 @@ listeners:
         mode: refuse
       server:
         mode: plain
+discovery:
+  provider: aliyun
 ";
 
 /// See [`MODES`].
@@ -240,7 +246,7 @@ fn every_default_of_the_reference_is_the_real_one() {
     let mut checked = 0;
     for row in rows(&readme, "Reference of proxy.yaml") {
         let (Some(path), Some(default)) = (code(row[0]), code(row[1])) else { continue };
-        let (section, key) = path.strip_prefix(LISTENER).unwrap().rsplit_once('.').unwrap();
+        let (section, key) = path.strip_prefix(LISTENER).unwrap_or(path).rsplit_once('.').unwrap();
         let [unset, set] = ["", default].map(|value| {
             // A key without a value counts as left out.
             let text = listener_with(section, key, value);
@@ -261,6 +267,7 @@ fn listener_with(section: &str, key: &str, value: &str) -> String {
         _ => "",
     };
     match section.split_once('.') {
+        None if section == "discovery" => format!("{REQUIRED}{section}: {{ {key}: {value} }}\n"),
         // REQUIRED ends within its `client`.
         None if section == "client" => format!("{REQUIRED}      {key}: {value}\n"),
         None => format!("{REQUIRED}    {section}: {{ {key}: {value} }}\n"),

@@ -1,5 +1,6 @@
 //! From the file's text to a checked [`Config`]: what can be read is read, however much else is wrong.
 
+mod discovery;
 mod proxy_protocol;
 mod tls;
 mod upstream;
@@ -101,9 +102,10 @@ pub(super) fn read(file: raw::File, problems: &mut Problems<'_>) -> Option<Confi
         reader.missing(&at, "there are no listeners", help);
     }
     let entries = listeners.into_iter().enumerate();
+    let discovery = reader.discovery(file.discovery.unwrap_or_default(), &root.key("discovery"));
     let drafts: Vec<Draft> = entries.filter_map(|(i, raw)| Some(reader.listener(raw?, at.index(i)))).collect();
     conflict::check(&drafts, problems);
-    drafts.into_iter().map(Draft::finish).collect::<Option<_>>().map(|listeners| Config { listeners })
+    drafts.into_iter().map(Draft::finish).collect::<Option<_>>().map(|listeners| Config { listeners, discovery })
 }
 
 struct Reader<'a, 't> {
@@ -201,7 +203,7 @@ impl Reader<'_, '_> {
         default: Option<AddressMap>,
     ) -> Option<AddressMap> {
         const LAST: &str = "write `- { peers: any, announce: ADDRESS }` as the last rule, where ADDRESS is an address, \
-                            a DNS name, `local` or `control-address`";
+                            a DNS name, `auto`, `local` or `control-address`";
         let Some(raw) = raw else {
             if default.is_none() {
                 self.missing(at, "missing", LAST);

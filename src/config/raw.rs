@@ -14,6 +14,15 @@ pub(super) type Texts = Vec<Option<String>>;
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
     pub(super) listeners: Option<Vec<Option<Listener>>>,
+    pub(super) discovery: Option<Discovery>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Discovery {
+    pub(super) provider: Option<String>,
+    pub(super) endpoint: Option<String>,
+    pub(super) refresh: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -28,7 +28,9 @@ pub(super) enum Shape {
 use Shape::{List, Map, Names, Text, Texts};
 
 /// The whole file.
-pub(super) const FILE: Shape = Map(&[("listeners", &List(&LISTENER))]);
+pub(super) const FILE: Shape = Map(&[("listeners", &List(&LISTENER)), ("discovery", &DISCOVERY)]);
+
+const DISCOVERY: Shape = Map(&[("provider", &Text), ("endpoint", &Text), ("refresh", &Text)]);
 
 const LISTENER: Shape = Map(&[
     ("name", &Text),

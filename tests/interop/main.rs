@@ -19,6 +19,7 @@ mod net;
 mod passed;
 mod process;
 mod proxy;
+mod public_address;
 mod servers;
 mod tls;
 mod two_addresses;

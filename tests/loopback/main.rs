@@ -29,6 +29,7 @@ mod out_of_step;
 mod passive;
 mod passthrough;
 mod proxy_protocol;
+mod public_address;
 mod quotas;
 mod shutdown;
 mod timeouts;
