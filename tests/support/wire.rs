@@ -74,7 +74,7 @@ impl Wire {
         Ok(Self::new(log, name, socket.into()))
     }
 
-    fn new(log: &Transcript, name: &str, stream: TcpStream) -> Self {
+    pub(crate) fn new(log: &Transcript, name: &str, stream: TcpStream) -> Self {
         stream.set_write_timeout(Some(DEADLINE)).expect("a socket option");
         stream.set_nodelay(true).expect("a socket option");
         Self { stream, name: name.into(), log: log.clone(), unread: Vec::new(), capture: Vec::new() }
