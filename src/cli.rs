@@ -3,13 +3,14 @@
 mod check;
 mod plan;
 mod tls;
+mod transparent;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
-pub use check::{CheckError, check, open_files, warnings};
+pub use check::{CheckError, check, not_here, warnings};
 
 /// Where packages put the configuration.
 const DEFAULT_CONFIG: &str = "/etc/ftp-alg/proxy.yaml";

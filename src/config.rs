@@ -16,6 +16,7 @@ mod marked;
 mod raw;
 mod report;
 mod shape;
+mod source;
 pub mod tls;
 mod value;
 pub mod warning;
@@ -42,6 +43,7 @@ use crate::nat::policy::Policy;
 use discovery::Discovery;
 pub use report::{Error, Errors};
 use report::{KeyPath, Problems, Wrong};
+pub use source::{HeaderVersion, ProxyHeader, Source};
 use tls::Tls;
 
 /// A whole configuration file.
@@ -144,6 +146,10 @@ pub struct Listener {
     pub source_port: SourcePort,
     /// Who says where a connection comes from; `None`: it comes from the client itself.
     pub proxy_protocol: Option<ProxyProtocol>,
+    /// Whose address connections to the server come from.
+    pub source: Source,
+    /// The PROXY protocol towards the server; `None`: no header.
+    pub proxy_header: Option<ProxyHeader>,
     /// How data connections to the server are made.
     pub data_mode: DataMode,
     /// What is encrypted.

@@ -331,7 +331,8 @@ mod keys {
                  write one value, or several like `[A, B]`",
                 "7:7 listeners[0].client.data_ports: a list where a single value is due; write one value behind the colon",
                 "8:13 listeners[0].server: a single value where a map is due; write its keys as `key: value`; \
-                 known here: `data_mode`, `address_map`, `data_ports`, `data_peer`",
+                 known here: `source`, `proxy_protocol`, `proxy_protocol_data`, `data_mode`, `address_map`, `data_ports`, \
+                 `data_peer`",
             ]
         );
     }

@@ -40,6 +40,9 @@ listeners:
         trusted: 10.0.0.0/8
         data: true
     server:
+      source: local
+      proxy_protocol: v2
+      proxy_protocol_data: true
       data_mode: active
       address_map:
         - peers: any
@@ -102,6 +105,8 @@ listeners:
     client:
       address_map: [{ peers: any, announce: 203.0.113.10 }]
       data_ports: 20000-20020
+    server:
+      proxy_protocol: v1
     tls:
       client:
         mode: refuse

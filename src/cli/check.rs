@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use super::plan;
 use super::tls;
+use super::transparent;
 use crate::config::warning;
 use crate::config::{Config, Upstream};
 use crate::discover::{Found, PublicAddress};
@@ -117,13 +118,14 @@ pub fn warnings(config: &Config) -> Vec<String> {
     let ports = ports.iter().map(ToString::to_string);
     let families = warning::family::misfits(config);
     let families = families.iter().map(ToString::to_string);
-    ports.chain(families).chain(tls::warnings(config, SystemTime::now())).collect()
+    let sources = transparent::warnings(config);
+    ports.chain(families).chain(tls::warnings(config, SystemTime::now())).chain(sources).collect()
 }
 
-/// What the limit on open files of this process does not allow; `run` says so itself.
+/// What this process could not do, by its limit on open files and its capabilities; `run` says so itself.
 #[must_use]
-pub fn open_files(config: &Config) -> Option<String> {
-    descriptors::warning(config)
+pub fn not_here(config: &Config) -> Vec<String> {
+    descriptors::warning(config).into_iter().chain(transparent::capability(config)).collect()
 }
 
 /// A setting of the kernel for TCP ports; they hold for IPv6 too.

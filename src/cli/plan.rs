@@ -7,7 +7,10 @@ use std::ops::RangeInclusive;
 use super::tls;
 use crate::addr::Family;
 use crate::config::tls::ClientTls;
-use crate::config::{DataMode, DataPeer, DataPorts, Limits, Listener, ProxyProtocol, Selection, Upstream};
+use crate::config::{
+    DataMode, DataPeer, DataPorts, HeaderVersion, Limits, Listener, ProxyHeader, ProxyProtocol, Selection, Source,
+    Upstream,
+};
 use crate::discover::Found;
 use crate::nat::map::{AddressMap, Announce, Peers};
 use crate::relay::tls::Facts;
@@ -56,6 +59,12 @@ impl Display for Plan<'_> {
         if self.listener.upstream.intercepts() {
             let ways = if self.may_be_transparent { "nft REDIRECT and TPROXY" } else { WITHOUT_CAPABILITY };
             row(f, "connections led here by", ways)?;
+        }
+        if listener.source == Source::Client {
+            row(f, "connections to it come from", "the client's own address")?;
+        }
+        if let Some(header) = listener.proxy_header {
+            row(f, "PROXY protocol to the server", told_by(header))?;
         }
         row(f, "data connections to the server", describe(listener.data_mode))?;
         if let (true, Some(whom)) = (self.server_may_connect(), self.server_data_peers()) {
@@ -160,7 +169,11 @@ impl Plan<'_> {
         }
         if self.server_may_connect() {
             writeln!(f, "  In active mode the server is told to connect to")?;
-            self.map(f, &server.address_map, &self.ports(&server.data_ports))?;
+            let ports = self.ports(&server.data_ports);
+            match self.listener.source {
+                Source::Local => self.map(f, &server.address_map, &ports)?,
+                Source::Client => row(f, "  any peer", format!("the client's own address, port {ports}"))?,
+            }
         }
         Ok(())
     }
@@ -371,6 +384,14 @@ fn told(announce: &Announce, public: Option<&Found>) -> String {
             format!("{} (now {})", name.name(), join(&now))
         }
     }
+}
+
+fn told_by(ProxyHeader { version, data }: ProxyHeader) -> String {
+    let version = match version {
+        HeaderVersion::V1 => "v1",
+        HeaderVersion::V2 => "v2",
+    };
+    format!("{version}, on {}", if data { "control, and on data that we open" } else { "control alone" })
 }
 
 fn describe(mode: DataMode) -> &'static str {

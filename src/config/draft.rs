@@ -2,6 +2,7 @@
 
 mod discovery;
 mod proxy_protocol;
+mod source;
 mod tls;
 mod upstream;
 
@@ -14,8 +15,8 @@ use super::report::{KeyPath, Problems, Wrong};
 use super::tls::Tls;
 use super::value::Parsed;
 use super::{
-    Access, CommandName, Config, DataMode, DataPeer, DataPorts, LegConfig, Limits, Listener, ProxyProtocol, Selection,
-    SourcePort, Timeouts, Upstream,
+    Access, CommandName, Config, DataMode, DataPeer, DataPorts, LegConfig, Limits, Listener, ProxyHeader,
+    ProxyProtocol, Selection, Source, SourcePort, Timeouts, Upstream,
 };
 use super::{conflict, raw, value};
 use crate::addr::Leg;
@@ -35,6 +36,8 @@ pub(super) struct Draft {
     pub(super) server: DraftLeg,
     source_port: SourcePort,
     pub(super) proxy_protocol: Option<Option<ProxyProtocol>>,
+    source: Source,
+    proxy_header: Option<ProxyHeader>,
     data_mode: DataMode,
     pub(super) tls: Option<Tls>,
     access: Access,
@@ -75,6 +78,8 @@ impl Draft {
             server: self.server.finish()?,
             source_port: self.source_port,
             proxy_protocol: self.proxy_protocol?,
+            source: self.source,
+            proxy_header: self.proxy_header,
             data_mode: self.data_mode,
             tls: self.tls?,
             access: self.access,
@@ -104,6 +109,7 @@ pub(super) fn read(file: raw::File, problems: &mut Problems<'_>) -> Option<Confi
     let entries = listeners.into_iter().enumerate();
     let discovery = reader.discovery(file.discovery.unwrap_or_default(), &root.key("discovery"));
     let drafts: Vec<Draft> = entries.filter_map(|(i, raw)| Some(reader.listener(raw?, at.index(i)))).collect();
+    drafts.iter().for_each(|draft| source::check(draft, problems));
     conflict::check(&drafts, problems);
     drafts.into_iter().map(Draft::finish).collect::<Option<_>>().map(|listeners| Config { listeners, discovery })
 }
@@ -130,6 +136,12 @@ impl Reader<'_, '_> {
                 .unwrap_or_default(),
             proxy_protocol: self.proxy_protocol(client.proxy_protocol.take(), &at.key("client").key("proxy_protocol")),
             client: self.client(client, at.key("client")),
+            source: self.source(server.source.clone(), &at.key("server")),
+            proxy_header: self.proxy_header(
+                server.proxy_protocol.clone(),
+                server.proxy_protocol_data.clone(),
+                &at.key("server"),
+            ),
             data_mode: self
                 .optional(server.data_mode.clone(), &at.key("server").key("data_mode"), value::data_mode)
                 .unwrap_or_default(),

@@ -61,6 +61,9 @@ pub(super) struct ProxyProtocol {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Server {
+    pub(super) source: Option<String>,
+    pub(super) proxy_protocol: Option<String>,
+    pub(super) proxy_protocol_data: Option<String>,
     pub(super) data_mode: Option<String>,
     pub(super) address_map: Option<Vec<Option<Rule>>>,
     pub(super) data_ports: Option<String>,

@@ -54,8 +54,15 @@ const CLIENT: Shape = Map(&[
     ("proxy_protocol", &Map(&[("trusted", &Texts), ("data", &Text)])),
 ]);
 
-const SERVER: Shape =
-    Map(&[("data_mode", &Text), ("address_map", &List(&RULE)), ("data_ports", &Text), ("data_peer", &Texts)]);
+const SERVER: Shape = Map(&[
+    ("source", &Text),
+    ("proxy_protocol", &Text),
+    ("proxy_protocol_data", &Text),
+    ("data_mode", &Text),
+    ("address_map", &List(&RULE)),
+    ("data_ports", &Text),
+    ("data_peer", &Texts),
+]);
 
 const RULE: Shape = Map(&[("peers", &Text), ("announce", &Texts)]);
 

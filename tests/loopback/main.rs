@@ -28,6 +28,7 @@ mod limits;
 mod out_of_step;
 mod passive;
 mod passthrough;
+mod proxy_header;
 mod proxy_protocol;
 mod public_address;
 mod quotas;

@@ -87,6 +87,11 @@ impl Wire {
         self.stream
     }
 
+    /// For bytes that are not text any more, with those that have been read already.
+    pub(crate) fn into_parts(self) -> (TcpStream, Vec<u8>) {
+        (self.stream, self.unread)
+    }
+
     pub(crate) fn local(&self) -> SocketAddr {
         self.stream.local_addr().expect("a connected socket")
     }
