@@ -4,13 +4,14 @@ mod check;
 mod plan;
 mod sessions;
 mod tls;
+mod transparent;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
-pub use check::{CheckError, check, open_files, warnings};
+pub use check::{CheckError, check, not_here, warnings};
 pub use sessions::{Action, Sessions, SessionsError, sessions};
 
 /// Where packages put the configuration.
@@ -32,11 +33,11 @@ pub struct Cli {
 pub enum Command {
     /// Serve until SIGTERM or SIGINT; running transfers may finish, a second signal ends at once.
     Run(Run),
-    /// Check the configuration, resolve its names, read its certificates, and print what is announced and which ports
-    /// to open.
+    /// Check the configuration, resolve its names, ask for the public address, read its certificates, and print what is
+    /// announced and which ports to open.
     ///
-    /// Exit codes: 0 all is well, 1 a name cannot be resolved or a certificate not be used now, 2 the configuration is
-    /// wrong.
+    /// Exit codes: 0 all is well, 1 a name or the public address cannot be found or a certificate not be used now, 2 the
+    /// configuration is wrong.
     Check(ConfigFile),
     /// Show the sessions of a running proxy, or end one; needs `admin.bind` in its configuration.
     Sessions(Sessions),

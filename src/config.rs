@@ -10,11 +10,13 @@
 //! None of them stops at the first error: `report` collects them all.
 
 mod conflict;
+pub mod discovery;
 mod draft;
 mod marked;
 mod raw;
 mod report;
 mod shape;
+mod source;
 pub mod tls;
 mod value;
 pub mod warning;
@@ -38,8 +40,10 @@ pub use crate::nat::DataMode;
 use crate::nat::destinations::Destinations;
 use crate::nat::map::AddressMap;
 use crate::nat::policy::Policy;
+use discovery::Discovery;
 pub use report::{Error, Errors};
 use report::{KeyPath, Problems, Wrong};
+pub use source::{HeaderVersion, ProxyHeader, Source};
 use tls::Tls;
 
 /// A whole configuration file.
@@ -47,6 +51,8 @@ use tls::Tls;
 pub struct Config {
     /// What is served; never empty, names are unique.
     pub listeners: Vec<Listener>,
+    /// Whom to ask for the public address, where it is announced.
+    pub discovery: Discovery,
     /// Where metrics and live sessions are to be had; `None`: nowhere.
     pub admin: Option<Admin>,
 }
@@ -149,6 +155,10 @@ pub struct Listener {
     pub source_port: SourcePort,
     /// Who says where a connection comes from; `None`: it comes from the client itself.
     pub proxy_protocol: Option<ProxyProtocol>,
+    /// Whose address connections to the server come from.
+    pub source: Source,
+    /// The PROXY protocol towards the server; `None`: no header.
+    pub proxy_header: Option<ProxyHeader>,
     /// How data connections to the server are made.
     pub data_mode: DataMode,
     /// What is encrypted.

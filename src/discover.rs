@@ -1,4 +1,14 @@
-//! Finding out what to announce: names in the address maps are looked up now and again.
+//! Finding out what to announce: names in the address maps are looked up now and again, and so is the public address of
+//! this machine, from the cloud that it is in (`announce: auto`).
+//!
+//! Either way what is found goes into a [`ResolvedName`], which sessions read at each PASV: a change holds from the next
+//! one on, and transfers that run know nothing of it.
+
+mod dmi;
+mod http;
+mod public;
+mod reply;
+mod service;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -8,6 +18,7 @@ use tokio::task::JoinSet;
 
 use crate::config::Config;
 use crate::nat::map::{Announce, ResolvedName};
+pub use public::{DiscoverError, Found, NoAddress, PublicAddress};
 
 /// How often a name is looked up. Dynamic DNS entries have lifetimes of 60 s and more; half of that follows a
 /// changed EIP in time.
@@ -24,7 +35,11 @@ pub fn names(config: &Config) -> Vec<Arc<ResolvedName>> {
     maps.flat_map(|map| map.rules())
         .filter_map(|rule| match &rule.announce {
             Announce::Name(name) => Some(Arc::clone(name)),
-            Announce::Address(_) | Announce::PerFamily(..) | Announce::Local | Announce::ControlAddress => None,
+            Announce::Address(_)
+            | Announce::PerFamily(..)
+            | Announce::Local
+            | Announce::ControlAddress
+            | Announce::Auto(_) => None,
         })
         .collect()
 }

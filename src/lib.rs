@@ -22,7 +22,7 @@
 //! | module | what | pure |
 //! |---|---|---|
 //! | `main`, `cli` | arguments, log, exit codes | |
-//! | [`discover`] | names that are announced, looked up now and again | |
+//! | [`discover`] | what is announced, found out now and again: names, the public address | |
 //! | [`admin`] | metrics, health and live sessions, over HTTP | |
 //! | [`relay`] | the shell: sockets, tasks, copying | |
 //! | [`metrics`] | what is counted, and its names | |
@@ -53,6 +53,8 @@
 //! * A web page, or a flood, on the admin interface: see [`admin`].
 //! * Somebody guesses passwords, and the server bans us for it: `relay::logins`.
 //! * TLS that ends early, or that somebody else goes on with: see [`relay::tls`].
+//! * Somebody who is not the cloud says what our public address is: the firmware tells whether there is a cloud to ask
+//!   before anything is sent, and only public addresses are believed, see [`discover`].
 //! * Text that looks like a reply, a web page that looks like a command: see [`session`] and [`ftp`].
 //! * Text is slipped across a switch to TLS: nothing may lie behind the command that asks for it, see [`session`].
 //! * A cut transfer that looks complete: every data socket resets unless it ended well, see [`relay::copy`], and no
@@ -76,6 +78,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use admin::AdminError;
 use config::Config;
+use discover::{DiscoverError, PublicAddress};
 use relay::{Proxy, StartError, descriptors};
 
 /// Why [`run`] did not end as it should.
@@ -87,6 +90,9 @@ pub enum RunError {
     /// There is no admin interface.
     #[error(transparent)]
     Admin(#[from] AdminError),
+    /// The public address is to be announced and not known.
+    #[error(transparent)]
+    PublicAddress(#[from] DiscoverError),
     /// The handlers of signals could not be installed.
     #[error("cannot handle signals: {0}")]
     Signals(io::Error),
@@ -101,8 +107,15 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let mut signals = Signals::install().map_err(RunError::Signals)?;
     descriptors::raise_limit();
     let names = discover::names(&config);
+    let public = PublicAddress::of(&config)?;
+    let first = async {
+        match &public {
+            Some(public) => public.find_first().await.map(Some),
+            None => Ok(None),
+        }
+    };
     tokio::select! {
-        () = discover::resolve(&names) => {}
+        ((), found) = async { tokio::join!(discover::resolve(&names), first) } => { found?; }
         () = signals.stop(|| tracing::info!("SIGHUP: nothing to read again yet")) => {
             tracing::info!("stopping before anything was served");
             return Ok(());
@@ -115,6 +128,9 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         tokio::spawn(admin.serve(proxy.insight()));
     }
     tokio::spawn(discover::refresh(names));
+    if let Some(public) = public {
+        tokio::spawn(public.refresh());
+    }
     signals
         .stop(|| {
             tracing::info!("SIGHUP: reading the certificates again");

@@ -44,7 +44,7 @@ fn check(file: &cli::ConfigFile) -> Result<(), Failure> {
     for warning in cli::warnings(&config) {
         eprintln!("warning: {warning}\n");
     }
-    if let Some(warning) = cli::open_files(&config) {
+    for warning in cli::not_here(&config) {
         eprintln!("warning: {warning}\n");
     }
     let plan = cli::check(&config).map_err(failure)?;

@@ -20,6 +20,7 @@ mod live;
 mod logins;
 mod passthrough;
 pub mod ports;
+mod proxy_header;
 pub mod socket;
 pub mod splice;
 pub mod tls;
@@ -50,8 +51,8 @@ use self::passthrough::Sessions;
 use self::ports::bind::wildcard;
 use self::ports::{BindError, PortPool, PortRegistry};
 use self::splice::Pipes;
-use crate::addr::{Leg, PerLeg};
-use crate::config::{Config, DataPorts, LegConfig, Listener, Selection, Upstream};
+use crate::addr::{Family, Leg, PerLeg};
+use crate::config::{Config, DataPorts, LegConfig, Listener, Selection, Source, Upstream};
 use crate::metrics::{ListenerMetrics, Metrics};
 use crate::session::Settings;
 
@@ -146,6 +147,14 @@ pub enum StartError {
     /// Certificates, or those who vouch for the server, cannot be used.
     #[error(transparent)]
     Encryption(#[from] EncryptionError),
+    /// Connections cannot come from the clients' addresses.
+    #[error("listener {listener}: {source}")]
+    Transparent {
+        /// The listener's name.
+        listener: String,
+        /// What is missing, with a remedy.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
 }
 
 /// A proxy with every address bound, which serves until it is told to stop.
@@ -169,6 +178,7 @@ impl Proxy {
         let process = Process::default();
         let plan = Plan::new(&config, descriptors::limit())?;
         plan.warn();
+        may_use_client_addresses(&config)?;
         let (ranges, gated) = (data_ports(&config), gated_ports(&config, &process));
         let intercepts = config.listeners.iter().any(|listener| listener.upstream.intercepts());
         if intercepts {
@@ -254,6 +264,17 @@ fn settings(listener: &Listener) -> Settings {
         partial_line: listener.timeouts.partial_line,
         close: listener.timeouts.close,
     }
+}
+
+/// Whether the listeners that connect from their clients' addresses can. A session should not be what finds out.
+pub(crate) fn may_use_client_addresses(config: &Config) -> Result<(), StartError> {
+    for listener in config.listeners.iter().filter(|listener| listener.source == Source::Client) {
+        for bind in &listener.bind {
+            socket::transparent::check(Family::of(bind.ip()))
+                .map_err(|source| StartError::Transparent { listener: listener.name.clone(), source: source.into() })?;
+        }
+    }
+    Ok(())
 }
 
 /// Every range, on every address on which its leg may have control connections.

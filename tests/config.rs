@@ -223,7 +223,7 @@ listeners:
     timeouts: {}
   - bind: 192.0.2.1:21
     upstream: 192.0.2.1
-    client: { address_map: [{ peers: 10.0.0.0/8, announce: auto }], data_ports: 1-5000 }
+    client: { address_map: [{ peers: 10.0.0.0/8, announce: Auto }], data_ports: 1-5000 }
 ";
         assert_eq!(
             Config::parse(text, "proxy.yaml").unwrap_err().to_string(),
@@ -331,7 +331,8 @@ mod keys {
                  write one value, or several like `[A, B]`",
                 "7:7 listeners[0].client.data_ports: a list where a single value is due; write one value behind the colon",
                 "8:13 listeners[0].server: a single value where a map is due; write its keys as `key: value`; \
-                 known here: `data_mode`, `address_map`, `data_ports`, `data_peer`",
+                 known here: `source`, `proxy_protocol`, `proxy_protocol_data`, `data_mode`, `address_map`, `data_ports`, \
+                 `data_peer`",
             ]
         );
     }
@@ -597,12 +598,27 @@ mod refused {
     }
 
     #[test]
-    fn auto_is_not_supported_yet() {
-        assert_eq!(
-            error("announce: 203.0.113.10", "announce: auto"),
-            "6:45 listeners[0].client.address_map[0].announce: `auto` is not supported yet; \
-             write the public address, or a DNS name that points to it"
-        );
+    fn discovery_names_a_provider_and_a_place() {
+        for (discovery, wanted) in [
+            ("provider: mycloud", "10:24 discovery.provider: `mycloud` is not a provider; write one of `aliyun`, "),
+            ("provider: EC2", "10:24 discovery.provider: `EC2` is not a provider; write `aws`"),
+            (
+                "endpoint: \"http://127.0.0.1\"",
+                "10:24 discovery.endpoint: an endpoint without a provider; write beside it whose requests it answers: `prov",
+            ),
+            (
+                "provider: aws, endpoint: \"https://127.0.0.1\"",
+                "10:39 discovery.endpoint: metadata services speak HTTP; write one like `http://100.100.100.200`",
+            ),
+            ("refresh: 60", "10:23 discovery.refresh: `60` is not a time; add the unit: `60s`"),
+            ("refresh: 10ms", "10:23 discovery.refresh: too often: metadata services refuse that; write `1s` or more"),
+            ("cloud: aws", "10:14 discovery.cloud: unknown key; known here: `provider`, `endpoint`, `refresh`"),
+        ] {
+            let text = format!("{}discovery: {{ {discovery} }}\n", VALID.replace("203.0.113.10", "auto"));
+            let errors = errors(&text);
+            assert_eq!(errors.len(), 1, "{errors:#?}");
+            assert_starts(&errors[0], wanted);
+        }
     }
 
     #[test]

@@ -42,6 +42,9 @@ listeners:
         trusted: 10.0.0.0/8
         data: true
     server:
+      source: local
+      proxy_protocol: v2
+      proxy_protocol_data: true
       data_mode: active
       address_map:
         - peers: any
@@ -90,6 +93,10 @@ listeners:
       close: 1m
       partial_line: 1m
       drain: 1m
+discovery:
+  provider: aliyun
+  endpoint: http://127.0.0.1:8080
+  refresh: 30s
 ";
 
 /// The keys that need another mode than that of [`FULL`], or that others need.
@@ -100,11 +107,15 @@ listeners:
     client:
       address_map: [{ peers: any, announce: 203.0.113.10 }]
       data_ports: 20000-20020
+    server:
+      proxy_protocol: v1
     tls:
       client:
         mode: refuse
       server:
         mode: plain
+discovery:
+  provider: aliyun
 ";
 
 /// See [`MODES`].
@@ -242,7 +253,7 @@ fn every_default_of_the_reference_is_the_real_one() {
     let mut checked = 0;
     for row in rows(&readme, "Reference of proxy.yaml") {
         let (Some(path), Some(default)) = (code(row[0]), code(row[1])) else { continue };
-        let (section, key) = path.strip_prefix(LISTENER).unwrap().rsplit_once('.').unwrap();
+        let (section, key) = path.strip_prefix(LISTENER).unwrap_or(path).rsplit_once('.').unwrap();
         let [unset, set] = ["", default].map(|value| {
             // A key without a value counts as left out.
             let text = listener_with(section, key, value);
@@ -263,6 +274,7 @@ fn listener_with(section: &str, key: &str, value: &str) -> String {
         _ => "",
     };
     match section.split_once('.') {
+        None if section == "discovery" => format!("{REQUIRED}{section}: {{ {key}: {value} }}\n"),
         // REQUIRED ends within its `client`.
         None if section == "client" => format!("{REQUIRED}      {key}: {value}\n"),
         None => format!("{REQUIRED}    {section}: {{ {key}: {value} }}\n"),

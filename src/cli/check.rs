@@ -7,22 +7,25 @@ use std::time::SystemTime;
 
 use super::plan;
 use super::tls;
+use super::transparent;
 use crate::config::warning;
 use crate::config::{Config, Upstream};
+use crate::discover::{Found, PublicAddress};
 use crate::nat::map::Announce;
 use crate::relay::{descriptors, socket};
 
-/// What `check` found out about names and certificates.
+/// What `check` found out about names, addresses and certificates.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
 pub struct CheckError(Vec<String>);
 
-/// Resolves every name of the configuration, reads every certificate, and describes what `run` would do.
+/// Resolves every name of the configuration, asks for the public address if it is announced, reads every certificate,
+/// and describes what `run` would do.
 ///
 /// # Errors
-/// Each name that cannot be resolved, or resolves to one of our own listeners, and each certificate or key that cannot
-/// be used. The configuration is not wrong then (names and files may appear later, and `run` looks names up again for
-/// each session), but nothing works yet.
+/// Each name that cannot be resolved, or resolves to one of our own listeners, a public address that nobody gives, and
+/// each certificate or key that cannot be used. The configuration is not wrong then (names and files may appear later,
+/// and `run` looks names up again for each session), but nothing works yet.
 pub fn check(config: &Config) -> Result<String, CheckError> {
     let mut failures = Vec::new();
     let mut upstreams = Vec::new();
@@ -55,6 +58,10 @@ pub fn check(config: &Config) -> Result<String, CheckError> {
             }
         }
     }
+    let public = public_address(config).unwrap_or_else(|error| {
+        failures.push(error);
+        None
+    });
     if !failures.is_empty() {
         return Err(CheckError(failures));
     }
@@ -62,14 +69,26 @@ pub fn check(config: &Config) -> Result<String, CheckError> {
     let mut text = String::new();
     for ((listener, upstream), certificates) in config.listeners.iter().zip(&upstreams).zip(&certificates) {
         let ephemeral = ephemeral.as_deref();
-        let may_be_transparent = socket::may_be_transparent();
-        let _ = writeln!(text, "{}", plan::Plan { listener, upstream, certificates, ephemeral, may_be_transparent });
+        let (may_be_transparent, public) = (socket::may_be_transparent(), public.as_ref());
+        let plan = plan::Plan { listener, upstream, certificates, ephemeral, may_be_transparent, public };
+        let _ = writeln!(text, "{plan}");
     }
     if let Some(admin) = config.admin {
         let _ =
             writeln!(text, "Metrics and live sessions are at http://{}, for whoever can connect there.\n", admin.bind);
     }
     Ok(text)
+}
+
+/// Asks for it if it is announced.
+fn public_address(config: &Config) -> Result<Option<Found>, String> {
+    let Some(public) = PublicAddress::of(config).map_err(|error| error.to_string())? else { return Ok(None) };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("cannot start the runtime: {error}"))?;
+    let found = runtime.block_on(public.find());
+    // A name server that does not answer is not waited for.
+    runtime.shutdown_background();
+    found.map(Some).map_err(|error| error.to_string())
 }
 
 fn resolve_upstream(upstream: &Upstream, config: &Config) -> Result<Vec<IpAddr>, String> {
@@ -103,17 +122,19 @@ pub fn warnings(config: &Config) -> Vec<String> {
     let ports = ports.iter().map(ToString::to_string);
     let families = warning::family::misfits(config);
     let families = families.iter().map(ToString::to_string);
+    let sources = transparent::warnings(config);
     ports
         .chain(families)
         .chain(warning::exposed_admin(config))
         .chain(tls::warnings(config, SystemTime::now()))
+        .chain(sources)
         .collect()
 }
 
-/// What the limit on open files of this process does not allow; `run` says so itself.
+/// What this process could not do, by its limit on open files and its capabilities; `run` says so itself.
 #[must_use]
-pub fn open_files(config: &Config) -> Option<String> {
-    descriptors::warning(config)
+pub fn not_here(config: &Config) -> Vec<String> {
+    descriptors::warning(config).into_iter().chain(transparent::capability(config)).collect()
 }
 
 /// A setting of the kernel for TCP ports; they hold for IPv6 too.

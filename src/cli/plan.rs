@@ -7,7 +7,11 @@ use std::ops::RangeInclusive;
 use super::tls;
 use crate::addr::Family;
 use crate::config::tls::ClientTls;
-use crate::config::{DataMode, DataPeer, DataPorts, Limits, Listener, ProxyProtocol, Selection, Upstream};
+use crate::config::{
+    DataMode, DataPeer, DataPorts, HeaderVersion, Limits, Listener, ProxyHeader, ProxyProtocol, Selection, Source,
+    Upstream,
+};
+use crate::discover::Found;
 use crate::nat::map::{AddressMap, Announce, Peers};
 use crate::relay::tls::Facts;
 
@@ -22,6 +26,8 @@ pub(super) struct Plan<'a> {
     pub(super) ephemeral: Option<&'a str>,
     /// Whether connections to other machines' addresses could be taken.
     pub(super) may_be_transparent: bool,
+    /// The public address, if it is announced.
+    pub(super) public: Option<&'a Found>,
 }
 
 /// What `check` was allowed to do need not be what `run` will be.
@@ -53,6 +59,12 @@ impl Display for Plan<'_> {
         if self.listener.upstream.intercepts() {
             let ways = if self.may_be_transparent { "nft REDIRECT and TPROXY" } else { WITHOUT_CAPABILITY };
             row(f, "connections led here by", ways)?;
+        }
+        if listener.source == Source::Client {
+            row(f, "connections to it come from", "the client's own address")?;
+        }
+        if let Some(header) = listener.proxy_header {
+            row(f, "PROXY protocol to the server", told_by(header))?;
         }
         row(f, "data connections to the server", describe(listener.data_mode))?;
         if let (true, Some(whom)) = (self.server_may_connect(), self.server_data_peers()) {
@@ -147,7 +159,7 @@ impl Plan<'_> {
     fn announced(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let (client, server) = (&self.listener.client, &self.listener.server);
         writeln!(f, "\n  In passive mode clients are told to connect to")?;
-        map(f, &client.address_map, &self.ports(&client.data_ports))?;
+        self.map(f, &client.address_map, &self.ports(&client.data_ports))?;
         if self.epsv_leads_astray() {
             writeln!(
                 f,
@@ -157,7 +169,24 @@ impl Plan<'_> {
         }
         if self.server_may_connect() {
             writeln!(f, "  In active mode the server is told to connect to")?;
-            map(f, &server.address_map, &self.ports(&server.data_ports))?;
+            let ports = self.ports(&server.data_ports);
+            match self.listener.source {
+                Source::Local => self.map(f, &server.address_map, &ports)?,
+                Source::Client => row(f, "  any peer", format!("the client's own address, port {ports}"))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn map(&self, f: &mut Formatter<'_>, map: &AddressMap, ports: &str) -> fmt::Result {
+        let is_only = map.rules().len() == 1;
+        for rule in map.rules() {
+            let who = match &rule.peers {
+                Peers::Any if is_only => "    any peer".into(),
+                Peers::Any => "    any other peer".into(),
+                Peers::Net(net) => format!("    {net}"),
+            };
+            writeln!(f, "{who:w$}{}, port {}", told(&rule.announce, self.public), ports, w = LABEL + 2)?;
         }
         Ok(())
     }
@@ -237,6 +266,7 @@ impl Plan<'_> {
                 Announce::Address(ip) => join_elsewhere(&[*ip]),
                 Announce::PerFamily(v4, v6) => join_elsewhere(&[(*v4).into(), (*v6).into()]),
                 Announce::Name(name) => Some(name.name().into()),
+                Announce::Auto(_) => self.public.map(|found| found.address.to_string()),
                 Announce::Local | Announce::ControlAddress => None,
             })
             .collect();
@@ -337,25 +367,16 @@ fn row(f: &mut Formatter<'_>, label: &str, value: impl Display) -> fmt::Result {
     writeln!(f, "  {label:LABEL$}{value}")
 }
 
-fn map(f: &mut Formatter<'_>, map: &AddressMap, ports: &str) -> fmt::Result {
-    let is_only = map.rules().len() == 1;
-    for rule in map.rules() {
-        let who = match &rule.peers {
-            Peers::Any if is_only => "    any peer".into(),
-            Peers::Any => "    any other peer".into(),
-            Peers::Net(net) => format!("    {net}"),
-        };
-        writeln!(f, "{who:w$}{}, port {}", told(&rule.announce), ports, w = LABEL + 2)?;
-    }
-    Ok(())
-}
-
-fn told(announce: &Announce) -> String {
+fn told(announce: &Announce, public: Option<&Found>) -> String {
     match announce {
         Announce::Address(ip) => ip.to_string(),
         Announce::PerFamily(v4, v6) => format!("{v4} or {v6}, as the connection is IPv4 or IPv6"),
         Announce::Local => "this machine's end of its control connection".into(),
         Announce::ControlAddress => "0.0.0.0, which stands for the address of the control connection".into(),
+        Announce::Auto(_) => match public {
+            Some(Found { address, provider, url }) => format!("{address} ({provider}, {url})"),
+            None => "the public address".into(),
+        },
         Announce::Name(name) => {
             let now = [Family::V4, Family::V6].into_iter().filter_map(|family| name.get(family));
             let mut now: Vec<IpAddr> = now.collect();
@@ -363,6 +384,14 @@ fn told(announce: &Announce) -> String {
             format!("{} (now {})", name.name(), join(&now))
         }
     }
+}
+
+fn told_by(ProxyHeader { version, data }: ProxyHeader) -> String {
+    let version = match version {
+        HeaderVersion::V1 => "v1",
+        HeaderVersion::V2 => "v2",
+    };
+    format!("{version}, on {}", if data { "control, and on data that we open" } else { "control alone" })
 }
 
 fn describe(mode: DataMode) -> &'static str {

@@ -1,7 +1,9 @@
 //! From the file's text to a checked [`Config`]: what can be read is read, however much else is wrong.
 
 mod admin;
+mod discovery;
 mod proxy_protocol;
+mod source;
 mod tls;
 mod upstream;
 
@@ -14,8 +16,8 @@ use super::report::{KeyPath, Problems, Wrong};
 use super::tls::Tls;
 use super::value::Parsed;
 use super::{
-    Access, CommandName, Config, DataMode, DataPeer, DataPorts, LegConfig, Limits, Listener, ProxyProtocol, Selection,
-    SourcePort, Timeouts, Upstream,
+    Access, CommandName, Config, DataMode, DataPeer, DataPorts, LegConfig, Limits, Listener, ProxyHeader,
+    ProxyProtocol, Selection, Source, SourcePort, Timeouts, Upstream,
 };
 use super::{conflict, raw, value};
 use crate::addr::Leg;
@@ -35,6 +37,8 @@ pub(super) struct Draft {
     pub(super) server: DraftLeg,
     source_port: SourcePort,
     pub(super) proxy_protocol: Option<Option<ProxyProtocol>>,
+    source: Source,
+    proxy_header: Option<ProxyHeader>,
     data_mode: DataMode,
     pub(super) tls: Option<Tls>,
     access: Access,
@@ -75,6 +79,8 @@ impl Draft {
             server: self.server.finish()?,
             source_port: self.source_port,
             proxy_protocol: self.proxy_protocol?,
+            source: self.source,
+            proxy_header: self.proxy_header,
             data_mode: self.data_mode,
             tls: self.tls?,
             access: self.access,
@@ -102,11 +108,13 @@ pub(super) fn read(file: raw::File, problems: &mut Problems<'_>) -> Option<Confi
         reader.missing(&at, "there are no listeners", help);
     }
     let entries = listeners.into_iter().enumerate();
+    let discovery = reader.discovery(file.discovery.unwrap_or_default(), &root.key("discovery"));
     let drafts: Vec<Draft> = entries.filter_map(|(i, raw)| Some(reader.listener(raw?, at.index(i)))).collect();
     let admin = file.admin.map(|raw| reader.admin(raw, &root.key("admin")));
+    drafts.iter().for_each(|draft| source::check(draft, problems));
     conflict::check(&drafts, admin.flatten(), problems);
     let listeners = drafts.into_iter().map(Draft::finish).collect::<Option<_>>()?;
-    Some(Config { listeners, admin: admin.map_or(Some(None), |admin| admin.map(Some))? })
+    Some(Config { listeners, discovery, admin: admin.map_or(Some(None), |admin| admin.map(Some))? })
 }
 
 struct Reader<'a, 't> {
@@ -131,6 +139,12 @@ impl Reader<'_, '_> {
                 .unwrap_or_default(),
             proxy_protocol: self.proxy_protocol(client.proxy_protocol.take(), &at.key("client").key("proxy_protocol")),
             client: self.client(client, at.key("client")),
+            source: self.source(server.source.clone(), &at.key("server")),
+            proxy_header: self.proxy_header(
+                server.proxy_protocol.clone(),
+                server.proxy_protocol_data.clone(),
+                &at.key("server"),
+            ),
             data_mode: self
                 .optional(server.data_mode.clone(), &at.key("server").key("data_mode"), value::data_mode)
                 .unwrap_or_default(),
@@ -204,7 +218,7 @@ impl Reader<'_, '_> {
         default: Option<AddressMap>,
     ) -> Option<AddressMap> {
         const LAST: &str = "write `- { peers: any, announce: ADDRESS }` as the last rule, where ADDRESS is an address, \
-                            a DNS name, `local` or `control-address`";
+                            a DNS name, `auto`, `local` or `control-address`";
         let Some(raw) = raw else {
             if default.is_none() {
                 self.missing(at, "missing", LAST);

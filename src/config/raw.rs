@@ -14,6 +14,7 @@ pub(super) type Texts = Vec<Option<String>>;
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
     pub(super) listeners: Option<Vec<Option<Listener>>>,
+    pub(super) discovery: Option<Discovery>,
     pub(super) admin: Option<Admin>,
 }
 
@@ -21,6 +22,14 @@ pub(super) struct File {
 #[serde(deny_unknown_fields)]
 pub(super) struct Admin {
     pub(super) bind: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Discovery {
+    pub(super) provider: Option<String>,
+    pub(super) endpoint: Option<String>,
+    pub(super) refresh: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -59,6 +68,9 @@ pub(super) struct ProxyProtocol {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Server {
+    pub(super) source: Option<String>,
+    pub(super) proxy_protocol: Option<String>,
+    pub(super) proxy_protocol_data: Option<String>,
     pub(super) data_mode: Option<String>,
     pub(super) address_map: Option<Vec<Option<Rule>>>,
     pub(super) data_ports: Option<String>,

@@ -28,7 +28,10 @@ pub(super) enum Shape {
 use Shape::{List, Map, Names, Text, Texts};
 
 /// The whole file.
-pub(super) const FILE: Shape = Map(&[("listeners", &List(&LISTENER)), ("admin", &Map(&[("bind", &Text)]))]);
+pub(super) const FILE: Shape =
+    Map(&[("listeners", &List(&LISTENER)), ("discovery", &DISCOVERY), ("admin", &Map(&[("bind", &Text)]))]);
+
+const DISCOVERY: Shape = Map(&[("provider", &Text), ("endpoint", &Text), ("refresh", &Text)]);
 
 const LISTENER: Shape = Map(&[
     ("name", &Text),
@@ -52,8 +55,15 @@ const CLIENT: Shape = Map(&[
     ("proxy_protocol", &Map(&[("trusted", &Texts), ("data", &Text)])),
 ]);
 
-const SERVER: Shape =
-    Map(&[("data_mode", &Text), ("address_map", &List(&RULE)), ("data_ports", &Text), ("data_peer", &Texts)]);
+const SERVER: Shape = Map(&[
+    ("source", &Text),
+    ("proxy_protocol", &Text),
+    ("proxy_protocol_data", &Text),
+    ("data_mode", &Text),
+    ("address_map", &List(&RULE)),
+    ("data_ports", &Text),
+    ("data_peer", &Texts),
+]);
 
 const RULE: Shape = Map(&[("peers", &Text), ("announce", &Texts)]);
 

@@ -223,11 +223,11 @@ pub(super) fn announce(text: &str) -> Parsed<Announce> {
     match text {
         "local" => return Ok(Announce::Local),
         "control-address" => return Ok(Announce::ControlAddress),
-        "auto" => {
-            let help = "write the public address, or a DNS name that points to it";
-            return Err(Wrong::new("`auto` is not supported yet", help));
-        }
+        "auto" => return Ok(Announce::Auto(Arc::new(ResolvedName::new(text)))),
         _ => {}
+    }
+    if text.eq_ignore_ascii_case("auto") {
+        return Err(Wrong::new(format!("`{text}` is not known"), "write `auto`"));
     }
     if let Ok(ip) = text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
         return announced_address(ip.to_canonical());
@@ -240,7 +240,7 @@ pub(super) fn announce(text: &str) -> Parsed<Announce> {
         return Err(Wrong::new(format!("`{text}` is not known"), format!("write `{word}`")));
     }
     let name = dns_name(text).map_err(|wrong| {
-        let help = "write an address like `203.0.113.10`, `local`, `control-address`, or a DNS name";
+        let help = "write an address like `203.0.113.10`, `auto`, `local`, `control-address`, or a DNS name";
         Wrong::new(wrong.what, help)
     })?;
     Ok(Announce::Name(Arc::new(ResolvedName::new(name))))
@@ -259,7 +259,7 @@ pub(super) fn announce_all(mut all: Vec<Announce>) -> Parsed<Option<Announce>> {
         _ => Err(Wrong::new(
             "a list that is not an IPv4 and an IPv6 address",
             "write one address of each family, like `[203.0.113.10, \"2001:db8::10\"]`; a DNS name stands alone and \
-             may have both, and so do `local` and `control-address`",
+             may have both, and so do `auto`, `local` and `control-address`",
         )),
     }
 }
@@ -544,6 +544,7 @@ mod tests {
         for (text, expected) in [
             ("203.0.113.10", "203.0.113.10"),
             ("[2001:db8::1]", "2001:db8::1"),
+            ("auto", "auto"),
             ("local", "local"),
             ("control-address", "control-address"),
             ("ftp.example.com", "ftp.example.com"),
@@ -553,7 +554,7 @@ mod tests {
         }
         assert_eq!(help(announce("Local")), "write `local`");
         assert_eq!(help(announce("control_address")), "write `control-address`");
-        assert_eq!(help(announce("auto")), "write the public address, or a DNS name that points to it");
+        assert_eq!(help(announce("Auto")), "write `auto`");
         assert!(help(announce("203.0.113.10:21")).starts_with("write `203.0.113.10`:"));
         assert!(announce("203.0.113.300").is_err(), "no DNS name ends in a number");
     }

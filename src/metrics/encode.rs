@@ -172,7 +172,7 @@ fn announced(encoder: &mut DescriptorEncoder, all: &All) -> fmt::Result {
 /// Both families, if there are both. `local` and `control-address` stand for themselves.
 fn addresses(announce: &Announce) -> Vec<String> {
     match announce {
-        Announce::Name(name) => {
+        Announce::Name(name) | Announce::Auto(name) => {
             let mut found: Vec<String> = [Family::V4, Family::V6]
                 .iter()
                 .filter_map(|family| name.get(*family))

@@ -80,6 +80,8 @@ labels! {
         TimedOut = "timed_out",
         /// The client's choice is not in `upstream_networks`.
         NotPermitted = "not_permitted",
+        /// It has no address of the client's family, from which it was to be reached (`server.source: client`).
+        OtherFamily = "other_family",
         /// It would end at this proxy.
         Loop = "loop",
     }

@@ -51,6 +51,8 @@ pub enum Announce {
     ControlAddress,
     /// The address that this name has now.
     Name(Arc<ResolvedName>),
+    /// The public address of this machine, which something outside finds out.
+    Auto(Arc<ResolvedName>),
 }
 
 impl fmt::Display for Announce {
@@ -60,7 +62,7 @@ impl fmt::Display for Announce {
             Self::PerFamily(v4, v6) => write!(f, "{v4} or {v6}"),
             Self::Local => f.write_str("local"),
             Self::ControlAddress => f.write_str("control-address"),
-            Self::Name(name) => f.write_str(name.name()),
+            Self::Name(name) | Self::Auto(name) => f.write_str(name.name()),
         }
     }
 }
@@ -161,7 +163,7 @@ impl Announce {
             (Self::Local, _) => local,
             (Self::ControlAddress, Family::V4) => Ipv4Addr::UNSPECIFIED.into(),
             (Self::ControlAddress, Family::V6) => Ipv6Addr::UNSPECIFIED.into(),
-            (Self::Name(name), family) => name.get(family)?,
+            (Self::Name(name) | Self::Auto(name), family) => name.get(family)?,
         })
     }
 
@@ -172,6 +174,7 @@ impl Announce {
         match self {
             Self::Address(ip) => Family::of(*ip) == family,
             Self::PerFamily(..) | Self::Local | Self::ControlAddress => true,
+            Self::Auto(_) => family == Family::V4,
             Self::Name(name) => name.get(family).is_none_or(|ip| Family::of(ip) == family),
         }
     }
@@ -242,6 +245,8 @@ mod tests {
         assert_eq!(fits(&both), (true, true));
         assert_eq!(fits(&Announce::Address(ip("203.0.113.10"))), (true, false));
         assert_eq!(fits(&Announce::Local), (true, true));
+        let auto = Announce::Auto(Arc::new(ResolvedName::new("auto")));
+        assert_eq!(fits(&auto), (true, false), "found out or not, it is IPv4");
         let name = Arc::new(ResolvedName::new("ftp.example.com"));
         assert_eq!(fits(&Announce::Name(Arc::clone(&name))), (true, true), "nobody knows yet");
         name.set(vec![ip("2001:db8::10")]);

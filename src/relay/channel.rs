@@ -16,7 +16,7 @@ use super::copy::{CopyEnd, Flushed, Moved, copy_counted};
 use super::encryption::{self, Keys};
 use super::ports::{Lease, LeaseError, LeaseLost};
 use super::socket;
-use super::{Shared, finished};
+use super::{Shared, finished, proxy_header};
 use crate::addr::{Announced, Family, Leg, PerLeg};
 use crate::config::tls::ClientTls;
 use crate::config::{FTP_DATA, SourcePort};
@@ -375,15 +375,16 @@ impl Channel {
 
     fn dial(&self, leg: Leg, target: DialTarget) -> Step {
         let source = self.endpoints[leg].local.ip();
-        let timeouts = self.shared.config.timeouts;
         let target = on_interface_of(self.endpoints[leg].peer, target.addr());
-        let (client, server) = (timeouts.connect_client, timeouts.connect_server);
+        let client = self.shared.config.timeouts.connect_client;
         let shared = Arc::clone(&self.shared);
+        let header =
+            proxy_header::of_data(shared.config.proxy_header, self.endpoints.client, self.streams.client.as_ref());
         Box::pin(async move {
             Stepped::Dialled(match (leg, shared.config.source_port) {
                 (Leg::Client, SourcePort::FtpData) => dial_from_ftp_data(&shared, target, source, client).await,
                 (Leg::Client, SourcePort::Any) => socket::connect(target, source, client).await,
-                (Leg::Server, _) => socket::connect(target, source, server).await,
+                (Leg::Server, _) => proxy_header::dial(&shared.config, target, source, header).await,
             })
         })
     }

@@ -19,7 +19,7 @@ use super::logins::{Answer, Attempts};
 use super::passthrough::Passed;
 use super::upstream::{ConnectError, Connected, Connector};
 use super::wire::{Batching, Received, Wire};
-use super::{Shared, finished, socket};
+use super::{Shared, finished, proxy_header, socket};
 use crate::addr::{Leg, PerLeg, canonical};
 use crate::metrics::Refused;
 use crate::session::{Action, ChannelId, Event, Notice, Reason, Session};
@@ -288,7 +288,12 @@ impl Control {
     fn connected(&mut self, connected: Result<Connected, ConnectError>) {
         match connected {
             Ok(Connected { io, at }) => {
-                self.server = Some((Wire::new(io, Batching::OneByOne), at));
+                let mut wire = Wire::new(io, Batching::OneByOne);
+                // Before TLS, which begins behind what is queued.
+                if let Some(header) = self.shared.config.proxy_header {
+                    wire.send(proxy_header::of_control(header, *self.client_at), false);
+                }
+                self.server = Some((wire, at));
                 self.live.server(Some(at.peer));
                 self.handle(Event::ServerReady { peer: at.peer, local: at.local });
             }
@@ -298,7 +303,7 @@ impl Control {
                 }
                 self.handle(match error {
                     ConnectError::NotPermitted | ConnectError::Loop => Event::ServerRefused,
-                    ConnectError::Failed(_) => Event::ServerFailed,
+                    ConnectError::OtherFamily | ConnectError::Failed(_) => Event::ServerFailed,
                 });
             }
         }

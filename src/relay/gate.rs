@@ -14,20 +14,20 @@
 
 mod waiting;
 
+use std::future::poll_fn;
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
 use rustix::io::retry_on_intr;
 use rustix::net::{RecvFlags, recv};
-use tokio::io::Interest;
 
 use self::waiting::Turn;
 pub(super) use self::waiting::{WAITING, Waiting};
 use super::Process;
 use super::accept::is_due;
-use super::socket::watch;
 use crate::config::{Listener, ProxyProtocol};
 use crate::metrics::{ListenerMetrics, Refused};
 use crate::proxy_protocol::{Header, MAX_HEADER, Malformed, parse};
@@ -94,9 +94,13 @@ impl Gate {
         match taken {
             Ok(Some(header)) => self.hand_on(from, stream, header, hand_on),
             Ok(None) => {
-                let (gate, turn) = (Arc::clone(self), self.waiting.join());
+                let turn = match self.waiting.join(stream) {
+                    Ok(turn) => turn,
+                    Err(error) => return self.log(from, &error.into()),
+                };
+                let gate = Arc::clone(self);
                 tokio::spawn(async move {
-                    match wait(stream, turn).await {
+                    match wait(turn).await {
                         Ok((stream, header)) => gate.hand_on(from, stream, header, hand_on),
                         Err(refusal) => gate.log(from, &refusal),
                     }
@@ -132,28 +136,30 @@ impl Gate {
 }
 
 /// The header of a connection, and the connection behind it.
-async fn wait(stream: TcpStream, mut turn: Turn) -> Result<(TcpStream, Header), Refusal> {
-    let io = watch(stream, Interest::READABLE)?;
-    let whole = async {
+async fn wait(mut turn: Turn) -> Result<(TcpStream, Header), Refusal> {
+    let header = tokio::time::timeout(HEADER_TIME, whole(&mut turn)).await.map_err(|_| Refusal::Late)??;
+    let stream = turn.leave().ok_or(Refusal::Crowded)?;
+    Ok((stream, header))
+}
+
+/// The header, as soon as all of it is there.
+async fn whole(turn: &mut Turn) -> Result<Header, Refusal> {
+    poll_fn(|context| {
+        let Some(connection) = turn.poll_connection(context) else { return Poll::Ready(Err(Refusal::Crowded)) };
         loop {
-            let mut ready = io.readable().await?;
-            if let Some(header) = take(io.get_ref())? {
-                return Ok(header);
+            let mut ready = ready!(connection.poll_read_ready(context))?;
+            if let Some(header) = take(connection.get_ref())? {
+                return Poll::Ready(Ok(header));
             }
             // What came before the FIN was there to be looked at.
             if ready.ready().is_read_closed() {
-                return Err(Refusal::Ended);
+                return Poll::Ready(Err(Refusal::Ended));
             }
             // The next byte is news again: no spinning on what is there.
             ready.clear_ready();
         }
-    };
-    let header = tokio::select! {
-        header = whole => header?,
-        () = turn.over() => return Err(Refusal::Crowded),
-        () = tokio::time::sleep(HEADER_TIME) => return Err(Refusal::Late),
-    };
-    Ok((io.into_inner(), header))
+    })
+    .await
 }
 
 /// Takes the header out of the socket, if all of it is there, and nothing else.

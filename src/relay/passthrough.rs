@@ -26,7 +26,7 @@ use super::copy::opaque::copy_opaque;
 use super::gate::Gate;
 use super::ports::bind::{self, Taker};
 use super::ports::{self, BindError, SlotId};
-use super::{Shared, journal, socket};
+use super::{Shared, journal, proxy_header};
 use crate::addr::Leg;
 use crate::config::tls::ClientTls;
 use crate::config::{Config, Listener};
@@ -75,18 +75,21 @@ impl Taker for Shared {
 /// Carries one connection from its accept to its end.
 async fn relay(shared: Arc<Shared>, entrance: Entrance, client: TcpStream, port: u16, from: SocketAddr) {
     let began = Instant::now();
-    let report = carry(&shared, entrance.server(), client, port).await;
+    let report = carry(&shared, entrance.server(), client, from, port).await;
     shared.metrics.passed(&report);
     journal::passed(&shared.config.name, from, port, report, began.elapsed());
 }
 
-async fn carry(shared: &Shared, at: Endpoint, client: TcpStream, port: u16) -> ChannelReport {
+async fn carry(shared: &Shared, at: Endpoint, client: TcpStream, from: SocketAddr, port: u16) -> ChannelReport {
     let nothing = |end| ChannelReport { end, up: 0, down: 0 };
     let timeouts = shared.config.timeouts;
     // With the interface of a link-local address, which is that of the control connection.
     let mut target = at.peer;
     target.set_port(port);
-    let server = match socket::connect(target, at.local.ip(), timeouts.connect_server).await {
+    let Ok(dialled) = client.local_addr() else { return nothing(End::Reset(Leg::Client)) };
+    let Ok(client) = tokio::net::TcpStream::from_std(client) else { return nothing(End::Reset(Leg::Client)) };
+    let header = proxy_header::of_data(shared.config.proxy_header, Endpoint::direct(from, dialled), None);
+    let server = match proxy_header::dial(&shared.config, target, at.local.ip(), header).await {
         Ok(server) => server,
         Err(error) => {
             // A client may try any port of the range: no reason for a warning.
@@ -94,7 +97,6 @@ async fn carry(shared: &Shared, at: Endpoint, client: TcpStream, port: u16) -> C
             return nothing(End::DialFailed(Leg::Server));
         }
     };
-    let Ok(client) = tokio::net::TcpStream::from_std(client) else { return nothing(End::Reset(Leg::Client)) };
     let moved = Arc::new(Moved::default());
     let _counted = shared.metrics.moving(moved.clone());
     let copied = copy_opaque(client, server, &shared.process.pipes, timeouts.data_idle, &moved).await;
@@ -113,12 +115,12 @@ mod tests {
         let shared = Shared::for_tests();
         let (server, listener) = (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
         let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (accepted, _) = listener.accept().unwrap();
+        let (accepted, from) = listener.accept().unwrap();
         accepted.set_nonblocking(true).unwrap();
         socket2::SockRef::from(&accepted).set_linger(Some(std::time::Duration::ZERO)).unwrap();
         let port = server.local_addr().unwrap().port();
         let at = Endpoint::direct("127.0.0.1:21".parse().unwrap(), "127.0.0.9:40000".parse().unwrap());
-        let relayed = tokio::spawn(async move { carry(&shared, at, accepted, port).await });
+        let relayed = tokio::spawn(async move { carry(&shared, at, accepted, from, port).await });
         let (_data, from) = tokio::task::spawn_blocking(move || server.accept()).await.unwrap().unwrap();
         assert_eq!(from.ip(), at.local.ip());
         relayed.abort();

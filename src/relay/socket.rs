@@ -8,6 +8,7 @@
 //! tracks connections on the way: AWS NLB after 350 s, Alibaba NLB and SNAT after at most 900 s.
 
 mod outgoing;
+pub(crate) mod transparent;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -21,7 +22,7 @@ use tokio::net::TcpStream;
 
 use super::accept::Acceptor;
 use crate::addr::{Family, canonical};
-pub(crate) use outgoing::check_source;
+pub(crate) use outgoing::{check_source, connect_control_from};
 pub use outgoing::{connect, connect_control, connect_from_port};
 
 /// Silence before the first keep-alive probe: below the 350 s of AWS NLB and the 900 s of Alibaba NLB and SNAT by a

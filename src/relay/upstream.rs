@@ -14,10 +14,11 @@ use rustls::pki_types::ServerName;
 use tokio::sync::{Mutex as FairMutex, Semaphore};
 use tokio::time::Instant;
 
+use super::accept::is_due;
 use super::control::Endpoint;
-use super::socket::{self, Watched};
-use crate::addr::canonical;
-use crate::config::{Config, Listener, Upstream};
+use super::socket::{self, Watched, transparent};
+use crate::addr::{Family, canonical};
+use crate::config::{Config, Listener, Source, Upstream};
 use crate::metrics::{ListenerMetrics, Unreachable};
 use crate::nat::destinations::Destinations;
 
@@ -37,6 +38,12 @@ pub(super) enum ConnectError {
     /// Neither the name nor the address is in `upstream_networks`.
     #[error("it is not in upstream_networks")]
     NotPermitted,
+    /// No connection of the client's family leads there.
+    #[error(
+        "with `server.source: client` an IPv6 client needs an IPv6 server, and an IPv4 client an IPv4 server; give the \
+         others a listener of their own without it"
+    )]
+    OtherFamily,
     /// The network, the machine or the server.
     #[error(transparent)]
     Failed(#[from] io::Error),
@@ -47,6 +54,7 @@ impl From<&ConnectError> for Unreachable {
         match error {
             ConnectError::Loop => Self::Loop,
             ConnectError::NotPermitted => Self::NotPermitted,
+            ConnectError::OtherFamily => Self::OtherFamily,
             ConnectError::Failed(error) if error.kind() == io::ErrorKind::TimedOut => Self::TimedOut,
             ConnectError::Failed(_) => Self::Failed,
         }
@@ -84,6 +92,10 @@ pub(super) struct Connector {
     config: Arc<Config>,
     hang_ups: AtomicU32,
     metrics: Arc<ListenerMetrics>,
+    /// From whose address it is connected to.
+    source: Source,
+    /// When it was last said what is missing for that.
+    explained: Mutex<Option<std::time::Instant>>,
 }
 
 /// One connect each `interval`.
@@ -129,39 +141,61 @@ impl Connector {
             config,
             hang_ups: AtomicU32::new(0),
             metrics,
+            source: listener.source,
+            explained: Mutex::default(),
         }
     }
 
-    /// A control connection to the server. Waits for its turn without limit, the session's login timer bounds
-    /// that; `timeouts.connect_server` counts from there.
-    pub(super) async fn connect(&self) -> Result<Connected, ConnectError> {
+    /// A control connection to the server for a client at this address. Waits for its turn without limit, the session's
+    /// login timer bounds that; `timeouts.connect_server` counts from there.
+    pub(super) async fn connect(&self, client: IpAddr) -> Result<Connected, ConnectError> {
         let start = Instant::now();
-        let connected = self.connect_in_turn().await;
+        let connected = self.connect_in_turn(client).await;
         match &connected {
             Ok(_) => self.metrics.connected(start.elapsed()),
             Err(error) => self.metrics.unreachable(error.into()),
         }
         // It was accepted, and reset before we came to look at it.
-        if let Err(ConnectError::Failed(error)) = &connected
-            && matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected)
-        {
-            self.hung_up();
+        if let Err(ConnectError::Failed(error)) = &connected {
+            if matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected) {
+                self.hung_up();
+            }
+            self.explain(client, error);
         }
         connected
     }
 
-    async fn connect_in_turn(&self) -> Result<Connected, ConnectError> {
+    async fn connect_in_turn(&self, client: IpAddr) -> Result<Connected, ConnectError> {
         let _permit = self.under_way.acquire().await.map_err(io::Error::other)?;
         if let Some(pace) = &self.pace {
             pace.turn().await;
         }
         let start = Instant::now();
-        let targets = self.targets().await?;
-        self.connect_to_one_of(&targets, self.timeout.saturating_sub(start.elapsed())).await
+        let targets = self.reachable_for(client, self.targets().await?)?;
+        let limit = self.timeout.saturating_sub(start.elapsed());
+        self.connect_to_one_of(&targets, client, limit).await
+    }
+
+    /// Those of the client's family, if its address is where we connect from. Our own address in its place would be no
+    /// help: the server's rules would take the client for us.
+    fn reachable_for(&self, client: IpAddr, mut targets: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, ConnectError> {
+        if self.source == Source::Client {
+            let had_some = !targets.is_empty();
+            targets.retain(|target| Family::of(target.ip()) == Family::of(client));
+            if had_some && targets.is_empty() {
+                return Err(ConnectError::OtherFamily);
+            }
+        }
+        Ok(targets)
     }
 
     /// Tries one after the other. One that does not answer leaves each of those behind it its share of the time.
-    async fn connect_to_one_of(&self, targets: &[SocketAddr], limit: Duration) -> Result<Connected, ConnectError> {
+    async fn connect_to_one_of(
+        &self,
+        targets: &[SocketAddr],
+        client: IpAddr,
+        limit: Duration,
+    ) -> Result<Connected, ConnectError> {
         let start = Instant::now();
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address").into();
         for (target, to_try) in targets.iter().zip((1..=targets.len()).rev()) {
@@ -169,7 +203,7 @@ impl Connector {
             let attempt = if self.is_own(*target) {
                 Err(ConnectError::Loop)
             } else {
-                socket::connect_control(*target, share).await.and_then(Connected::new).map_err(Into::into)
+                self.connect_to(*target, client, share).await.and_then(Connected::new).map_err(Into::into)
             };
             match attempt.and_then(|connected| self.refuse_loop(connected)) {
                 Ok(connected) => return Ok(connected),
@@ -179,13 +213,33 @@ impl Connector {
         Err(last)
     }
 
-    /// Whether connecting to `target` would end at ourselves. Where clients choose the target, a loop is worth asking the
+    async fn connect_to(&self, target: SocketAddr, client: IpAddr, limit: Duration) -> io::Result<Watched> {
+        match self.source {
+            Source::Local => socket::connect_control(target, limit).await,
+            Source::Client => socket::connect_control_from(target, client, limit).await,
+        }
+    }
+
+    /// Says what is missing where connections from a client's address fail: once, not for each client.
+    fn explain(&self, client: IpAddr, error: &io::Error) {
+        let Some(remedy) = transparent::remedy(error).filter(|_| self.source == Source::Client) else { return };
+        let mut last = self.explained.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_due(&mut last, std::time::Instant::now()) {
+            tracing::error!(
+                listener = self.listener, %client, upstream = %self.upstream, %error,
+                "cannot connect to the FTP server from the client's own address (server.source): {remedy}"
+            );
+        }
+    }
+
+    /// Whether connecting to `target` would end at ourselves. Where clients choose the target, or the connection will not
+    /// show afterwards that it has not left this machine (it comes from the client's address), a loop is worth asking the
     /// system for its addresses before a packet is sent.
     fn is_own(&self, target: SocketAddr) -> bool {
         self.config.serves(target)
-            || (self.guard.is_some()
+            || ((self.guard.is_some() || self.source == Source::Client)
                 && self.config.serves_any_address_at(target)
-                && own_addresses().contains(&target.ip().to_canonical()))
+                && is_of_this_machine(target.ip()))
     }
 
     /// A connection from an address to itself has not left this machine; if it ended at a port of ours, every session
@@ -262,7 +316,8 @@ impl Connector {
 
     /// The server has closed a connection instead of greeting.
     pub(super) fn hung_up(&self) {
-        if self.hang_ups.fetch_add(1, Ordering::Relaxed) + 1 == SUSPICIOUS {
+        // Where the server sees the clients, it hangs up on one of them, not on all.
+        if self.source == Source::Local && self.hang_ups.fetch_add(1, Ordering::Relaxed) + 1 == SUSPICIOUS {
             tracing::error!(
                 listener = self.listener,
                 upstream = %self.upstream,
@@ -272,6 +327,13 @@ impl Connector {
             );
         }
     }
+}
+
+/// Whether it is an address of this machine's own.
+fn is_of_this_machine(address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    // All of 127/8 leads here, and lo has but one of it.
+    address.is_loopback() || own_addresses().contains(&address)
 }
 
 /// The addresses that this machine has on its interfaces. None if the system does not say.
@@ -327,6 +389,8 @@ mod tests {
         tokio::time::timeout(Duration::ZERO, future).await.ok()
     }
 
+    const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
     fn connector(bind: &str, upstream: &str) -> Connector {
         let yaml = format!(
             "listeners: [{{ bind: \"{bind}\", upstream: \"{upstream}\", client: {{ address_map: \
@@ -363,11 +427,58 @@ mod tests {
         let good = server.local_addr().unwrap();
         let connector = connector("127.0.0.1:2121", "ftp.example.com:21");
         let (start, limit) = (Instant::now(), Duration::from_secs(1));
-        let connected = connector.connect_to_one_of(&[silent, good], limit).await.unwrap();
+        let connected = connector.connect_to_one_of(&[silent, good], CLIENT, limit).await.unwrap();
         assert!(start.elapsed() < limit * 3 / 4, "{:?}", start.elapsed());
         assert_eq!(connected.at.peer, good);
-        let error = connector.connect_to_one_of(&[silent], Duration::from_millis(200)).await.unwrap_err();
+        let error = connector.connect_to_one_of(&[silent], CLIENT, Duration::from_millis(200)).await.unwrap_err();
         assert!(matches!(error, ConnectError::Failed(error) if error.kind() == io::ErrorKind::TimedOut));
+    }
+
+    #[tokio::test]
+    async fn sec_15_a_client_reaches_only_servers_of_its_own_family() {
+        let mut connector = connector("127.0.0.1:2121", "ftp.example.com:21");
+        let [four, six]: [SocketAddr; 2] = ["192.0.2.1:21", "[2001:db8::1]:21"].map(|addr| addr.parse().unwrap());
+        let client: IpAddr = "2001:db8::9".parse().unwrap();
+        assert_eq!(connector.reachable_for(client, vec![four, six]).unwrap(), [four, six], "our own address will do");
+        connector.source = Source::Client;
+        assert_eq!(connector.reachable_for(client, vec![four, six]).unwrap(), [six]);
+        let error = connector.reachable_for(client, vec![four]).unwrap_err();
+        assert!(error.to_string().contains("server.source: client"), "{error}");
+    }
+
+    #[test]
+    fn sec_03_own_addresses_are_known_and_others_are_not() {
+        let ip = |text: &str| text.parse().unwrap();
+        for own in ["127.0.0.1", "127.9.8.7", "::1", "::ffff:127.0.0.1"] {
+            assert!(is_of_this_machine(ip(own)), "{own}");
+        }
+        assert!(own_addresses().into_iter().all(is_of_this_machine));
+        for other in ["192.0.2.1", "2001:db8::1"] {
+            assert!(!is_of_this_machine(ip(other)), "{other}");
+        }
+    }
+
+    /// What comes from a client's address does not look like a loop, once it has been connected.
+    #[tokio::test]
+    async fn sec_03_a_loop_is_seen_before_a_clients_address_hides_it() {
+        let mut connector = connector("127.0.0.1:2121", "ftp.example.com:2121");
+        connector.source = Source::Client;
+        let mut config = Config::clone(&connector.config);
+        config.listeners[0].bind = vec!["0.0.0.0:2121".parse().unwrap()];
+        connector.config = Arc::new(config);
+        let target = "127.7.7.7:2121".parse().unwrap();
+        let error = connector.connect_to_one_of(&[target], CLIENT, Duration::from_secs(1)).await.unwrap_err();
+        assert!(matches!(error, ConnectError::Loop), "{error}");
+    }
+
+    #[test]
+    fn a_server_that_sees_its_clients_bans_one_of_them() {
+        let mut connector = connector("127.0.0.1:2121", "ftp.example.com:21");
+        for (source, counted) in [(Source::Client, 0), (Source::Local, 1)] {
+            connector.source = source;
+            connector.hung_up();
+            assert_eq!(connector.hang_ups.load(Ordering::Relaxed), counted, "{source:?}");
+        }
     }
 
     /// An IPv4 server on the machine that serves IPv6 in its place.

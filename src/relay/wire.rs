@@ -122,7 +122,7 @@ impl Wire {
     pub(super) fn leave_tls(&mut self) {
         self.flush();
         if let Security::Tls(tls) = &mut self.security {
-            tls.leave();
+            tls.leave(self.queued);
         }
     }
 

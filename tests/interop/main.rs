@@ -20,8 +20,11 @@ mod net;
 mod passed;
 mod process;
 mod proxy;
+mod proxy_header;
+mod public_address;
 mod servers;
 mod tls;
+mod transparent;
 mod two_addresses;
 mod without_proxy;
 

@@ -171,7 +171,9 @@ impl Server {
 
     /// What it has said and logged so far.
     pub fn log(&self) -> String {
-        self.daemon.said() + &fs::read_to_string(self.dir.join("transfers.log")).unwrap_or_default()
+        // Names are bytes, in logs as well.
+        let log = fs::read(self.dir.join("transfers.log")).unwrap_or_default();
+        self.daemon.said() + &String::from_utf8_lossy(&log)
     }
 }
 

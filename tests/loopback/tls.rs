@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustix::process::Signal;
@@ -12,6 +12,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use crate::admin::Admin;
+use crate::support::kernel;
 use crate::support::scene::{Scene, Session, Setup};
 use crate::support::transcript::Transcript;
 use crate::support::wire::{Door, End, Wire};
@@ -330,4 +331,75 @@ fn rel_14_sighup_reads_certificates_that_look_the_same() {
     secure.scene.proxy.signal(Signal::HUP);
     secure.scene.proxy.logs("certificates were read again and are in use for new sessions");
     shows(&secure);
+}
+
+/// Reads nothing until a long reply has filled every buffer of the kernel, and asks for the end of TLS meanwhile. All that
+/// was said before comes within TLS, and plain text behind it. Returns the client, in plain text again.
+#[track_caller]
+fn leaves_tls(secure: &Secure, command: &str, serve: impl FnOnce(&mut Wire)) -> Session {
+    let (net, log) = (secure.scene.net, secure.scene.log.clone());
+    let mut client = Wire::connect_slow(&log, "client", net.client(), net.proxy());
+    let mut server = secure.scene.server.accept();
+    server.send("220 ready\r\n");
+    client.line_starting("220 ");
+    let mut client = authenticated(secure, client);
+    client.send("HELP\r\n");
+    server.expect("HELP\r\n");
+    client.send(&format!("{command}\r\n"));
+    let said = says_more_than_fits(&mut server, client.0.get_ref().sock.local_addr().unwrap());
+    server.send("214 end\r\n");
+    serve(&mut server);
+    // Its turn has come, and nothing of the rest can have been written.
+    std::thread::sleep(Duration::from_millis(200));
+    for _ in 0..said {
+        client.line_starting("214-");
+    }
+    client.line_starting("214 ");
+    client.line_starting("2");
+    let mut rest = String::new();
+    client.0.read_line(&mut rest).unwrap();
+    assert_eq!(rest, "", "something behind the reply, within TLS");
+    let StreamOwned { mut conn, mut sock } = client.0.into_inner();
+    conn.send_close_notify();
+    conn.complete_io(&mut sock).unwrap();
+    Session { client: Wire::new(&log, "client in clear", sock), server, log }
+}
+
+/// Sends lines until the proxy cannot pass them on; says how many.
+fn says_more_than_fits(server: &mut Wire, client: SocketAddr) -> usize {
+    const LINE: &str = "214-what nobody else may read\r\n";
+    const LINES: usize = 500;
+    let waiting =
+        || kernel::tcp_rows().iter().find(|row| row.remote == client).expect("the client's connection").unsent;
+    for said in 1.. {
+        let before = waiting();
+        server.send(LINE.repeat(LINES));
+        let start = Instant::now();
+        while waiting() == before {
+            if start.elapsed() > Duration::from_millis(300) {
+                return said * LINES;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    unreachable!("no buffer of the kernel is endless")
+}
+
+#[test]
+fn sec_16_ccc_takes_effect_behind_what_was_said_within_tls() {
+    let secure = Secure::start("allow_ccc: true");
+    let mut session = leaves_tls(&secure, "CCC", |_| {});
+    session.exchange("NOOP\r\n", "200 in clear\r\n");
+}
+
+#[test]
+fn sec_16_rein_takes_effect_behind_what_was_said_within_tls() {
+    let secure = Secure::start("");
+    let session = leaves_tls(&secure, "REIN", |server| {
+        server.expect("REIN\r\n");
+        server.send("220 again\r\n");
+    });
+    let (mut client, mut server) = (authenticated(&secure, session.client), session.server);
+    client.send("NOOP\r\n");
+    server.expect("NOOP\r\n");
 }

@@ -9,6 +9,8 @@ pub(crate) struct TcpRow {
     pub(crate) local: SocketAddr,
     pub(crate) remote: SocketAddr,
     pub(crate) state: u8,
+    /// Bytes that the peer's kernel has not taken yet.
+    pub(crate) unsent: u32,
     /// 2 is the keep-alive timer.
     pub(crate) timer: u8,
 }
@@ -35,8 +37,10 @@ fn parse_row(line: &str) -> Option<TcpRow> {
     let local = parse_addr(fields.next()?)?;
     let remote = parse_addr(fields.next()?)?;
     let state = u8::from_str_radix(fields.next()?, 16).ok()?;
-    let (timer, _when) = fields.nth(1)?.split_once(':')?;
-    Some(TcpRow { local, remote, state, timer: u8::from_str_radix(timer, 16).ok()? })
+    let (unsent, _unread) = fields.next()?.split_once(':')?;
+    let (timer, _when) = fields.next()?.split_once(':')?;
+    let unsent = u32::from_str_radix(unsent, 16).ok()?;
+    Some(TcpRow { local, remote, state, unsent, timer: u8::from_str_radix(timer, 16).ok()? })
 }
 
 /// The address is printed as 32-bit words in the machine's byte order.

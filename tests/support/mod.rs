@@ -7,6 +7,8 @@
 pub(crate) mod black_hole;
 pub(crate) mod crowd;
 pub(crate) mod kernel;
+#[allow(dead_code, reason = "the tests of the clouds use more of it")]
+pub(crate) mod metadata;
 pub(crate) mod net;
 pub(crate) mod proxy;
 pub(crate) mod scene;

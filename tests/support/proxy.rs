@@ -54,6 +54,11 @@ impl Proxy {
         proxy
     }
 
+    /// Starts it and does not wait: it is not to listen yet.
+    pub(crate) fn spawned(log: &Transcript, yaml: &str) -> Self {
+        Self::spawn(log, yaml, "debug", Command::new(BINARY))
+    }
+
     fn spawn(log: &Transcript, yaml: &str, level: &str, mut command: Command) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let config = dir.path().join("proxy.yaml");

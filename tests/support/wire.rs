@@ -74,7 +74,7 @@ impl Wire {
         Ok(Self::new(log, name, socket.into()))
     }
 
-    fn new(log: &Transcript, name: &str, stream: TcpStream) -> Self {
+    pub(crate) fn new(log: &Transcript, name: &str, stream: TcpStream) -> Self {
         stream.set_write_timeout(Some(DEADLINE)).expect("a socket option");
         stream.set_nodelay(true).expect("a socket option");
         Self { stream, name: name.into(), log: log.clone(), unread: Vec::new(), capture: Vec::new() }
@@ -85,6 +85,11 @@ impl Wire {
     pub(crate) fn into_stream(self) -> TcpStream {
         assert!(self.unread.is_empty(), "{}: {:?} is left", self.name, self.unread.escape_ascii().to_string());
         self.stream
+    }
+
+    /// For bytes that are not text any more, with those that have been read already.
+    pub(crate) fn into_parts(self) -> (TcpStream, Vec<u8>) {
+        (self.stream, self.unread)
     }
 
     pub(crate) fn local(&self) -> SocketAddr {

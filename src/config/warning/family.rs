@@ -151,6 +151,8 @@ mod tests {
         assert_eq!(warnings(V4, clients, "[2001:db8::20]", map), [expected]);
         assert_eq!(warnings(V4, clients, "172.16.0.20", map), [""; 0]);
         assert_eq!(warnings(V4, clients, "ftp.example.com", map), [""; 0]);
+        let auto = warnings(V4, clients, "[2001:db8::20]", "address_map: [{ peers: any, announce: auto }]");
+        assert_eq!(auto, [expected.replace("10.0.0.1", "auto")]);
         let passive = format!("data_mode: passive, {map}");
         assert_eq!(warnings(V4, clients, "[2001:db8::20]", &passive), [""; 0]);
     }

@@ -89,7 +89,8 @@ impl Control {
             // Our own connection to a server, led back to us by a rule that should leave it alone.
             Box::pin(async { Err(ConnectError::Loop) })
         } else {
-            Box::pin(async move { upstream.connect().await })
+            let client = self.client_at.peer.ip();
+            Box::pin(async move { upstream.connect(client).await })
         });
     }
 

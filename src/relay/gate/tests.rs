@@ -26,8 +26,8 @@ fn pair() -> (TcpStream, TcpStream) {
     (theirs, ours)
 }
 
-fn turn() -> Turn {
-    Waiting::default().join()
+fn turn(ours: TcpStream) -> Turn {
+    Waiting::default().join(ours).unwrap()
 }
 
 #[tokio::test]
@@ -36,7 +36,7 @@ async fn sec_23_nothing_but_the_header_is_taken() {
         for behind in [&b"USER alice\r\n"[..], b"\x16\x03\x01\0\xff", LINE] {
             let (mut theirs, ours) = pair();
             theirs.write_all(&[header, behind].concat()).unwrap();
-            let (mut ours, taken) = wait(ours, turn()).await.unwrap();
+            let (mut ours, taken) = wait(turn(ours)).await.unwrap();
             assert_eq!(taken, client());
             theirs.shutdown(Shutdown::Write).unwrap();
             ours.set_nonblocking(false).unwrap();
@@ -51,7 +51,7 @@ async fn sec_23_nothing_but_the_header_is_taken() {
 async fn sec_23_a_header_may_come_in_pieces() {
     for header in [LINE, BINARY] {
         let (mut theirs, ours) = pair();
-        let waiting = tokio::spawn(wait(ours, turn()));
+        let waiting = tokio::spawn(wait(turn(ours)));
         for byte in header {
             assert!(!waiting.is_finished());
             theirs.write_all(&[*byte]).unwrap();
@@ -66,7 +66,7 @@ async fn sec_23_a_header_may_come_in_pieces() {
 async fn sec_28_a_partial_header_costs_no_time() {
     let (mut theirs, ours) = pair();
     theirs.write_all(&LINE[..20]).unwrap();
-    let mut waiting = Box::pin(wait(ours, turn()));
+    let mut waiting = Box::pin(wait(turn(ours)));
     let mut polls = 0;
     let counted = std::future::poll_fn(|context| {
         polls += 1;
@@ -80,7 +80,7 @@ async fn sec_28_a_partial_header_costs_no_time() {
 async fn sec_23_what_ends_before_its_header_has_none() {
     for sent in [&b""[..], &LINE[..LINE.len() - 1], &BINARY[..5]] {
         let (mut theirs, ours) = pair();
-        let waiting = tokio::spawn(wait(ours, turn()));
+        let waiting = tokio::spawn(wait(turn(ours)));
         theirs.write_all(sent).unwrap();
         theirs.shutdown(Shutdown::Write).unwrap();
         assert!(matches!(waiting.await.unwrap(), Err(Refusal::Ended)), "{}", sent.escape_ascii());
@@ -92,7 +92,7 @@ async fn sec_23_a_header_has_its_time() {
     let (mut theirs, ours) = pair();
     theirs.write_all(&LINE[..20]).unwrap();
     let start = tokio::time::Instant::now();
-    assert!(matches!(wait(ours, turn()).await, Err(Refusal::Late)));
+    assert!(matches!(wait(turn(ours)).await, Err(Refusal::Late)));
     assert!(start.elapsed() >= Duration::from_secs(3), "the specification's least");
 }
 
@@ -124,6 +124,19 @@ async fn sec_23_only_the_trusted_are_listened_to() {
     assert!(let_in.try_recv().is_err(), "a stranger was let in");
 }
 
+/// However late its task hears of it, and also if its header was there by then.
+#[tokio::test]
+async fn sec_28_who_has_lost_its_place_is_not_served() {
+    let (mut theirs, ours) = pair();
+    theirs.write_all(LINE).unwrap();
+    let waiting = Waiting::with_room(1);
+    let first = waiting.join(ours).unwrap();
+    let (_newest, ours) = pair();
+    let _turn = waiting.join(ours).unwrap();
+    assert!(matches!(wait(first).await, Err(Refusal::Crowded)));
+    assert!(theirs.read(&mut [0]).is_err(), "reset");
+}
+
 #[tokio::test]
 async fn sec_28_a_place_in_the_line_is_held_for_as_long_as_it_is_needed() {
     let (gate, enter, mut let_in) = gate();
@@ -140,14 +153,9 @@ async fn sec_28_a_place_in_the_line_is_held_for_as_long_as_it_is_needed() {
 }
 
 /// Ten thousand drops of a drip are to cost little.
-#[test]
-fn sec_28_a_connection_that_waits_is_small() {
-    let (theirs, ours) = pair();
-    let size = size_of_val(&wait(ours, turn_for_size()));
-    drop(theirs);
+#[tokio::test]
+async fn sec_28_a_connection_that_waits_is_small() {
+    let (_theirs, ours) = pair();
+    let size = size_of_val(&wait(turn(ours)));
     assert!(size <= 512, "{size} bytes");
-}
-
-fn turn_for_size() -> Turn {
-    Waiting::default().join()
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -17,8 +18,27 @@ use crate::addr::Family;
 /// # Errors
 /// Those of `connect(2)`; [`io::ErrorKind::TimedOut`] after `timeout`.
 pub async fn connect_control(target: SocketAddr, timeout: Duration) -> io::Result<Watched> {
+    establish(new_control(target)?, target, timeout).await
+}
+
+/// The same from `source`, which may be an address of another machine: the client's (`server.source: client`).
+///
+/// # Errors
+/// Those of `bind(2)`, and as [`connect_control`]; [`io::ErrorKind::AddrNotAvailable`] where other machines' addresses may
+/// not be used.
+pub(crate) async fn connect_control_from(target: SocketAddr, source: IpAddr, timeout: Duration) -> io::Result<Watched> {
+    let socket = new_control(target)?;
+    bind_without_port(&socket, source_address(source, target))?;
+    establish(socket, target, timeout).await
+}
+
+fn new_control(target: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(target), Type::STREAM.nonblocking(), None)?;
     control_options(&socket)?;
+    Ok(socket)
+}
+
+async fn establish(socket: Socket, target: SocketAddr, timeout: Duration) -> io::Result<Watched> {
     match socket.connect(&target.into()) {
         Err(error) if error.raw_os_error() != Some(Errno::EINPROGRESS as i32) => return Err(error),
         _ => {}
@@ -42,10 +62,14 @@ pub async fn connect_control(target: SocketAddr, timeout: Duration) -> io::Resul
 /// Those of `bind(2)` and `connect(2)`; [`io::ErrorKind::TimedOut`] after `timeout`.
 pub async fn connect(target: SocketAddr, source: IpAddr, timeout: Duration) -> io::Result<TcpStream> {
     let socket = new_outgoing(target)?;
-    // Without this option, bind takes a port away from every other target as well.
-    setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
-    bind_anywhere(SockRef::from(&socket), source_address(source, target))?;
+    bind_without_port(&socket, source_address(source, target))?;
     tokio::time::timeout(timeout, socket.connect(target)).await.map_err(|_| io::ErrorKind::TimedOut)?
+}
+
+/// Binds an address, and leaves the port to `connect(2)`: otherwise it is taken away from every other target as well.
+fn bind_without_port<S: AsFd>(socket: &S, address: SocketAddr) -> io::Result<()> {
+    setsockopt(socket, sockopt::IpBindAddressNoPort, &true)?;
+    bind_anywhere(SockRef::from(socket), address)
 }
 
 /// As [`connect`], from a port of our choice, on which any number of connections to other targets may exist. If

@@ -5,6 +5,9 @@
 //!   plain ─────────────▶ handshake ────────────────▶ secured ─────────────▶ leaving ────────────────▶ plain
 //! ```
 //!
+//! Our close_notify comes behind all that was queued before [`Tls::leave`], however late the peer reads: what belongs
+//! within TLS is never written in clear, also if the peer does not wait for it.
+//!
 //! The switch to TLS happens when all that was to be written before it is with the socket. What the peer sent too early
 //! is still in the socket then, is read as TLS, and makes the handshake fail (CVE-2011-0411).
 
@@ -25,16 +28,25 @@ pub(super) enum Plaintext {
     Left,
 }
 
+/// Our direction of the connection within TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outgoing {
+    Open,
+    /// close_notify follows so many bytes of plaintext, one at least; what comes after them waits until the peer has left, too.
+    Leaving(usize),
+    /// close_notify is on its way, and plain text follows.
+    Left,
+    /// close_notify is on its way, and FIN follows.
+    Closed,
+}
+
 /// The TLS part of a [`Wire`](super::Wire).
 #[derive(Debug)]
 pub(super) struct Tls {
     connection: Connection,
     /// The handshake is done, and that has been told.
     told: bool,
-    /// Our close_notify is on its way.
-    closed: bool,
-    /// Plain text follows it.
-    leaving: bool,
+    outgoing: Outgoing,
     records: Option<Records>,
 }
 
@@ -43,7 +55,7 @@ impl Tls {
     /// record that says so may be read as TLS.
     pub(super) fn new(connection: impl Into<Connection>, may_leave: bool) -> Self {
         let records = may_leave.then(Records::default);
-        Self { connection: connection.into(), told: false, closed: false, leaving: false, records }
+        Self { connection: connection.into(), told: false, outgoing: Outgoing::Open, records }
     }
 
     /// Whether the peer may not be sent anything yet.
@@ -70,7 +82,7 @@ impl Tls {
 
     /// Whether plaintext can be encrypted now. What is for the time after TLS waits for that.
     pub(super) fn takes_plaintext(&self) -> bool {
-        !self.is_handshaking() && !self.closed
+        !self.is_handshaking() && matches!(self.outgoing, Outgoing::Open | Outgoing::Leaving(_))
     }
 
     /// True once, when the handshake is done.
@@ -83,9 +95,17 @@ impl Tls {
         self.connection.wants_write()
     }
 
-    /// Encrypts.
+    /// Encrypts, and says how much: not what is for the time after TLS, and no more than is fit to be kept.
     pub(super) fn encrypt(&mut self, plaintext: &[u8]) -> io::Result<usize> {
-        self.connection.writer().write(plaintext)
+        match self.outgoing {
+            Outgoing::Open => self.connection.writer().write(plaintext),
+            Outgoing::Leaving(behind) => {
+                let count = self.connection.writer().write(&plaintext[..plaintext.len().min(behind)])?;
+                self.leave(behind - count);
+                Ok(count)
+            }
+            Outgoing::Left | Outgoing::Closed => Ok(0),
+        }
     }
 
     /// Writes what there is to the socket; [`io::ErrorKind::WouldBlock`] if it does not take all.
@@ -100,17 +120,33 @@ impl Tls {
         Ok(())
     }
 
-    /// Says that nothing more follows within TLS.
+    /// Says that nothing more follows.
     pub(super) fn close(&mut self) {
-        if !std::mem::replace(&mut self.closed, true) {
+        if self.takes_plaintext() {
+            self.outgoing = Outgoing::Closed;
             self.connection.send_close_notify();
         }
     }
 
-    /// The same, and plain text follows in both directions once the peer has said so, too.
-    pub(super) fn leave(&mut self) {
-        self.leaving = true;
-        self.close();
+    /// Says so behind so many bytes more of plaintext; then plain text follows in both directions, once the peer has left
+    /// TLS, too.
+    pub(super) fn leave(&mut self, behind: usize) {
+        if behind > 0 {
+            self.outgoing = Outgoing::Leaving(behind);
+        } else {
+            self.outgoing = Outgoing::Left;
+            self.connection.send_close_notify();
+        }
+    }
+
+    /// What it means that the peer has left TLS.
+    fn ended(&self) -> io::Result<Plaintext> {
+        match self.outgoing {
+            Outgoing::Open | Outgoing::Closed => Ok(Plaintext::Eof),
+            Outgoing::Left if !self.wants_write() => Ok(Plaintext::Left),
+            // It cannot have read yet that we leave: it would get in clear what was said within TLS.
+            Outgoing::Left | Outgoing::Leaving(_) => Err(io::ErrorKind::InvalidData.into()),
+        }
     }
 
     /// Reads until there is plaintext, or the socket has no more.
@@ -120,10 +156,11 @@ impl Tls {
     pub(super) fn read(&mut self, socket: &mut impl Read, buffer: &mut [u8]) -> io::Result<Plaintext> {
         loop {
             match self.connection.reader().read(buffer) {
-                Ok(0) if self.leaving => return Ok(Plaintext::Left),
-                Ok(0) => return Ok(Plaintext::Eof),
+                Ok(0) => return self.ended(),
                 // It has left TLS before this was sent.
-                Ok(_) if self.leaving => return Err(io::ErrorKind::InvalidData.into()),
+                Ok(_) if matches!(self.outgoing, Outgoing::Leaving(_) | Outgoing::Left) => {
+                    return Err(io::ErrorKind::InvalidData.into());
+                }
                 Ok(count) => return Ok(Plaintext::Bytes(count)),
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Plaintext::Eof),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

@@ -33,12 +33,12 @@ fn can_be_planned(config: &Config) {
             assert!(!config.serves(*addr), "a loop");
         }
     }
-    // Names are looked up for the plan: nothing leaves this machine.
+    // Names are looked up for the plan, and the public address asked for: nothing leaves this machine.
     let has_names = config.listeners.iter().any(|listener| {
         let rules = listener.client.address_map.rules().iter().chain(listener.server.address_map.rules());
         !listener.hosts.is_empty()
             || matches!(listener.upstream.fixed(), Some(Upstream::Name { .. }))
-            || rules.into_iter().any(|rule| matches!(rule.announce, Announce::Name(_)))
+            || rules.into_iter().any(|rule| matches!(rule.announce, Announce::Name(_) | Announce::Auto(_)))
     });
     if !has_names {
         let plan = cli::check(config).expect("nothing to look up");
