@@ -25,6 +25,7 @@ mod hostile;
 mod interruption;
 mod leases;
 mod limits;
+mod log;
 mod out_of_step;
 mod passive;
 mod passthrough;
