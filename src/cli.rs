@@ -35,8 +35,8 @@ pub enum Command {
     /// Check the configuration, resolve its names, read its certificates, and print what is announced and which ports
     /// to open.
     ///
-    /// Exit codes: 0 all is well, 1 a name cannot be resolved or a certificate not be used now, 2 the configuration is
-    /// wrong.
+    /// Exit codes: 0 all is well, 1 a name cannot be resolved, a certificate not be used or the transfer log not be written
+    /// now, 2 the configuration is wrong.
     Check(ConfigFile),
 }
 

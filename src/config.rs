@@ -47,6 +47,15 @@ use tls::Tls;
 pub struct Config {
     /// What is served; never empty, names are unique.
     pub listeners: Vec<Listener>,
+    /// What is logged, and where, beside standard error.
+    pub log: Log,
+}
+
+/// `log`, for the whole process.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Log {
+    /// `log.transfers`: where a line for each transferred file is appended. Absolute.
+    pub transfers: Option<PathBuf>,
 }
 
 /// Why a configuration file gave no [`Config`].

@@ -23,6 +23,7 @@ pub mod splice;
 pub mod tls;
 mod upstream;
 mod wire;
+pub mod xferlog;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
@@ -46,6 +47,7 @@ use self::passthrough::Sessions;
 use self::ports::bind::wildcard;
 use self::ports::{BindError, PortPool, PortRegistry};
 use self::splice::Pipes;
+use self::xferlog::TransferLog;
 use crate::addr::{Leg, PerLeg};
 use crate::config::{Config, DataPorts, LegConfig, Listener, Selection, Upstream};
 use crate::session::Settings;
@@ -81,6 +83,8 @@ struct Process {
     refusals: Refusals,
     /// Connections that have yet to say where they come from.
     waiting: Waiting,
+    /// Of files.
+    transfers: TransferLog,
 }
 
 impl Shared {
@@ -137,6 +141,9 @@ pub enum StartError {
     /// Certificates, or those who vouch for the server, cannot be used.
     #[error(transparent)]
     Encryption(#[from] EncryptionError),
+    /// The transfer log cannot be opened.
+    #[error(transparent)]
+    TransferLog(#[from] xferlog::OpenError),
 }
 
 /// A proxy with every address bound, which serves until it is told to stop.
@@ -157,7 +164,8 @@ impl Proxy {
     /// # Errors
     /// What cannot be bound, or has no room within the limit on open files, with a remedy.
     pub fn start(config: Config) -> Result<Self, StartError> {
-        let process = Process::default();
+        let transfers = TransferLog::open(config.log.transfers.as_deref())?;
+        let process = Process { transfers, ..Process::default() };
         let plan = Plan::new(&config, descriptors::limit())?;
         plan.warn();
         let (ranges, gated) = (data_ports(&config), gated_ports(&config, &process));
@@ -202,6 +210,23 @@ impl Proxy {
     /// changes nothing; sessions that run keep what they have.
     pub fn reload(&self) {
         self.reload.notify_one();
+    }
+
+    /// Opens the transfer log anew, in the background: whoever rotates logs has renamed it. If that fails it is logged, and
+    /// the file that was open goes on. Runs inside a tokio runtime.
+    pub fn reopen_logs(&self) {
+        let transfers = self.process.transfers.clone();
+        tokio::task::spawn_blocking(move || match transfers.reopen() {
+            Ok(false) => {}
+            Ok(true) => tracing::info!("the transfer log was opened anew"),
+            Err(error) => tracing::error!("{error}; the file that was open is still written to"),
+        });
+    }
+
+    /// The log of transferred files.
+    #[must_use]
+    pub const fn transfers(&self) -> &TransferLog {
+        &self.process.transfers
     }
 
     /// Accepts nobody any more and asks every session to end at its next boundary.

@@ -303,9 +303,9 @@ mod keys {
         assert_eq!(error("upstream:", "upsteam:"), "4:5 listeners[0].upsteam: unknown key; write `upstream`");
         assert_eq!(error("client:", "Client:"), "5:5 listeners[0].Client: unknown key; write `client`");
         assert_eq!(error("listeners:", "listener:"), "1:1 listener: unknown key; write `listeners`");
-        let unknown = errors(&format!("{VALID}    ssl: {{}}\nadmin: {{}}\nlog: {{}}\n"));
+        let unknown = errors(&format!("{VALID}    ssl: {{}}\ncolour: {{}}\nweather: {{}}\n"));
         assert_eq!(unknown.len(), 3, "{unknown:#?}");
-        assert_eq!(unknown[1], "11:1 admin: unknown key; known here: `listeners`");
+        assert_eq!(unknown[1], "11:1 colour: unknown key; known here: `listeners`, `log`");
     }
 
     #[test]

@@ -24,6 +24,8 @@ listeners:
 
 /// A whole file that has every key that can stand beside the others, each on a line of its own.
 const FULL: &str = "\
+log:
+  transfers: /var/log/ftp-alg/xferlog
 listeners:
   - name: ftp
     bind: 192.0.2.1:2121

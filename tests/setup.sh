@@ -2,7 +2,7 @@
 # Installs what the interop tests need: Debian, root. Quick when everything is there already.
 # With the argument `compat`, also the further clients and servers of the compatibility table.
 #
-# vsftpd, ProFTPD and Pure-FTPd conflict as packages (each provides ftp-server) and would start services, as HAProxy does:
+# vsftpd, ProFTPD and Pure-FTPd conflict as packages (each provides ftp-server) and would start services, as HAProxy and logrotate do:
 # they are downloaded and unpacked side by side under target/interop/ instead. Only the libraries that they
 # link against are installed.
 set -euo pipefail
@@ -69,6 +69,7 @@ unpack vsftpd usr/sbin/vsftpd vsftpd
 unpack proftpd usr/sbin/proftpd proftpd-core proftpd-mod-crypto
 unpack pure-ftpd usr/sbin/pure-ftpd pure-ftpd pure-ftpd-common
 unpack haproxy usr/sbin/haproxy haproxy
+unpack logrotate usr/sbin/logrotate logrotate
 
 if [ "${1-}" = compat ] && [ ! -e "$root/basic-ftp/package/package.json" ]; then
   echo "unpacking basic-ftp into $root/basic-ftp"

@@ -10,7 +10,7 @@ use super::tls;
 use crate::config::warning;
 use crate::config::{Config, Upstream};
 use crate::nat::map::Announce;
-use crate::relay::{descriptors, socket};
+use crate::relay::{descriptors, socket, xferlog};
 
 /// What `check` found out about names and certificates.
 #[derive(Debug, thiserror::Error)]
@@ -20,8 +20,8 @@ pub struct CheckError(Vec<String>);
 /// Resolves every name of the configuration, reads every certificate, and describes what `run` would do.
 ///
 /// # Errors
-/// Each name that cannot be resolved, or resolves to one of our own listeners, and each certificate or key that cannot
-/// be used. The configuration is not wrong then (names and files may appear later, and `run` looks names up again for
+/// Each name that cannot be resolved, or resolves to one of our own listeners, each certificate or key that cannot
+/// be used, and a transfer log that cannot be written. The configuration is not wrong then (names and files may appear later, and `run` looks names up again for
 /// each session), but nothing works yet.
 pub fn check(config: &Config) -> Result<String, CheckError> {
     let mut failures = Vec::new();
@@ -55,6 +55,9 @@ pub fn check(config: &Config) -> Result<String, CheckError> {
             }
         }
     }
+    if let Some(Err(error)) = config.log.transfers.as_deref().map(xferlog::check) {
+        failures.push(error.to_string());
+    }
     if !failures.is_empty() {
         return Err(CheckError(failures));
     }
@@ -64,6 +67,9 @@ pub fn check(config: &Config) -> Result<String, CheckError> {
         let ephemeral = ephemeral.as_deref();
         let may_be_transparent = socket::may_be_transparent();
         let _ = writeln!(text, "{}", plan::Plan { listener, upstream, certificates, ephemeral, may_be_transparent });
+    }
+    if let Some(path) = &config.log.transfers {
+        let _ = writeln!(text, "Transfer log: {}, which this user may write.", path.display());
     }
     Ok(text)
 }

@@ -1,5 +1,6 @@
 //! From the file's text to a checked [`Config`]: what can be read is read, however much else is wrong.
 
+mod log;
 mod proxy_protocol;
 mod tls;
 mod upstream;
@@ -100,10 +101,12 @@ pub(super) fn read(file: raw::File, problems: &mut Problems<'_>) -> Option<Confi
         let help = "write at least one entry with `bind`, `upstream` and `client` under `listeners:`";
         reader.missing(&at, "there are no listeners", help);
     }
+    let log = reader.log(file.log.unwrap_or_default(), &root.key("log"));
     let entries = listeners.into_iter().enumerate();
     let drafts: Vec<Draft> = entries.filter_map(|(i, raw)| Some(reader.listener(raw?, at.index(i)))).collect();
     conflict::check(&drafts, problems);
-    drafts.into_iter().map(Draft::finish).collect::<Option<_>>().map(|listeners| Config { listeners })
+    let listeners = drafts.into_iter().map(Draft::finish).collect::<Option<_>>()?;
+    Some(Config { listeners, log: log? })
 }
 
 struct Reader<'a, 't> {

@@ -14,6 +14,13 @@ pub(super) type Texts = Vec<Option<String>>;
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
     pub(super) listeners: Option<Vec<Option<Listener>>>,
+    pub(super) log: Option<Log>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Log {
+    pub(super) transfers: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

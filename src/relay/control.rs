@@ -20,7 +20,7 @@ use super::upstream::{ConnectError, Connected, Connector};
 use super::wire::{Batching, Received, Wire};
 use super::{Shared, finished, socket};
 use crate::addr::{Leg, PerLeg, canonical};
-use crate::session::{Action, ChannelId, Event, Reason, Session};
+use crate::session::{Action, ChannelId, Event, Reason, Session, TransferRecord};
 
 /// As much as is read at once: a FEAT reply, or a screenful of pipelined commands. On the stack.
 const READ_SIZE: usize = 4096;
@@ -358,10 +358,16 @@ impl Control {
             Action::CloseChannel { id } => self.channels.close(id),
             Action::AskLogin => self.ask_login(),
             Action::LoginAnswered { failed } => self.attempts.answered(failed),
-            Action::Transferred(record) => self.journal.transferred(self.session.user(), &record),
+            Action::Transferred(record) => self.transferred(&record),
             Action::Notice(notice) => self.journal.notice(&notice),
             Action::Close { why } => self.closed = Some(why),
         }
+    }
+
+    fn transferred(&mut self, record: &TransferRecord) {
+        let user = self.session.user();
+        self.journal.transferred(user, record);
+        self.shared.process.transfers.record(self.client_at.peer.ip(), user, record);
     }
 
     /// The session asks whether its client may log in.

@@ -23,6 +23,7 @@ mod servers;
 mod tls;
 mod two_addresses;
 mod without_proxy;
+mod xferlog;
 
 use std::time::Duration;
 

@@ -34,3 +34,4 @@ mod quotas;
 mod shutdown;
 mod timeouts;
 mod tls;
+mod transfer_log;

@@ -95,6 +95,12 @@ impl Proxy {
         Self::ends_at_its_start(yaml, Command::new(BINARY), 2)
     }
 
+    /// A valid configuration that the proxy cannot start with: exit code 1, and what it said.
+    #[track_caller]
+    pub(crate) fn cannot_start(yaml: &str) -> String {
+        Self::ends_at_its_start(yaml, Command::new(BINARY), 1)
+    }
+
     /// So few descriptors that the proxy must not start: exit code 1, and what it said.
     #[track_caller]
     pub(crate) fn refuses_with_files(yaml: &str, files: u32) -> String {
