@@ -1,6 +1,7 @@
 //! The command line.
 
 mod check;
+mod log;
 mod plan;
 mod sessions;
 mod tls;
@@ -8,10 +9,11 @@ mod transparent;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use tracing_subscriber::EnvFilter;
+use clap::{Args, Parser, Subcommand};
 
 pub use check::{CheckError, check, not_here, warnings};
+use log::parse_filter;
+pub use log::{Log, LogError, LogFormat, LostLines};
 pub use sessions::{Action, Sessions, SessionsError, sessions};
 
 /// Where packages put the configuration.
@@ -36,8 +38,8 @@ pub enum Command {
     /// Check the configuration, resolve its names, ask for the public address, read its certificates, and print what is
     /// announced and which ports to open.
     ///
-    /// Exit codes: 0 all is well, 1 a name or the public address cannot be found or a certificate not be used now, 2 the
-    /// configuration is wrong.
+    /// Exit codes: 0 all is well, 1 a name or the public address cannot be found, a certificate not be used or the
+    /// transfer log not be written now, 2 the configuration is wrong.
     Check(ConfigFile),
     /// Show the sessions of a running proxy, or end one; needs `admin.bind` in its configuration.
     Sessions(Sessions),
@@ -66,53 +68,8 @@ pub struct ConfigFile {
     pub config: PathBuf,
 }
 
-/// How to write the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object per line, for collectors.
-    Json,
-}
-
 /// The exit code of a failure at run time.
 pub const EXIT_FAILURE: u8 = 1;
 
 /// The exit code of wrong usage, which clap uses too, and of a wrong configuration.
 pub const EXIT_USAGE: u8 = 2;
-
-/// Only the check: an [`EnvFilter`] cannot be cloned, as clap requires of a value.
-fn parse_filter(text: &str) -> Result<String, String> {
-    EnvFilter::try_new(text).map(|_| text.into()).map_err(|e| e.to_string())
-}
-
-/// What to log is not understood.
-#[derive(Debug, thiserror::Error)]
-#[error("`{text}` does not say what to log; write RUST_LOG=info, or leave it out")]
-pub struct LogError {
-    text: String,
-    source: tracing_subscriber::filter::ParseError,
-}
-
-impl Run {
-    /// Starts logging to standard error, for the rest of the process.
-    ///
-    /// # Errors
-    /// `RUST_LOG` is in use and wrong.
-    pub fn start_log(&self) -> Result<(), LogError> {
-        let filter = match (&self.log_level, std::env::var(EnvFilter::DEFAULT_ENV)) {
-            (Some(level), _) => EnvFilter::try_new(level).map_err(|source| LogError { text: level.clone(), source })?,
-            (None, Ok(text)) if !text.is_empty() => {
-                EnvFilter::try_new(&text).map_err(|source| LogError { text, source })?
-            }
-            (None, _) => EnvFilter::new("info"),
-        };
-        let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter);
-        match self.log_format {
-            // Journals and files are not terminals: colour codes there are noise.
-            LogFormat::Text => log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
-            LogFormat::Json => log.json().flatten_event(true).init(),
-        }
-        Ok(())
-    }
-}

@@ -55,6 +55,8 @@ pub struct Config {
     pub discovery: Discovery,
     /// Where metrics and live sessions are to be had; `None`: nowhere.
     pub admin: Option<Admin>,
+    /// What is logged, and where, beside standard error.
+    pub log: Log,
 }
 
 /// Metrics and live sessions, over HTTP.
@@ -62,6 +64,13 @@ pub struct Config {
 pub struct Admin {
     /// Where it listens. Nobody is asked who they are, so this should be a loopback address.
     pub bind: SocketAddr,
+}
+
+/// `log`, for the whole process.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Log {
+    /// `log.transfers`: where a line for each transferred file is appended. Absolute.
+    pub transfers: Option<PathBuf>,
 }
 
 /// Why a configuration file gave no [`Config`].

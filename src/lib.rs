@@ -73,6 +73,7 @@ pub mod relay;
 pub mod session;
 
 use std::io;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -80,6 +81,9 @@ use admin::AdminError;
 use config::Config;
 use discover::{DiscoverError, PublicAddress};
 use relay::{Proxy, StartError, descriptors};
+
+/// How long the end of the program waits for the transfer log to be written.
+const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// Why [`run`] did not end as it should.
 #[derive(Debug, thiserror::Error)]
@@ -99,7 +103,8 @@ pub enum RunError {
 }
 
 /// Serves until SIGTERM or SIGINT. Then nobody new is accepted, transfers finish (`timeouts.drain` at most), and a
-/// second signal ends at once. SIGHUP reads the certificates again, and never ends anything. Runs inside a tokio runtime.
+/// second signal ends at once. SIGHUP reads the certificates again and opens the transfer log anew, and never ends
+/// anything. Runs inside a tokio runtime.
 ///
 /// # Errors
 /// If it could not begin to serve.
@@ -135,6 +140,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         .stop(|| {
             tracing::info!("SIGHUP: reading the certificates again");
             proxy.reload();
+            proxy.reopen_logs();
         })
         .await;
     tracing::info!("stopping: transfers may finish, a second signal ends them");
@@ -145,9 +151,16 @@ pub async fn run(config: Config) -> Result<(), RunError> {
                 tracing::warn!("sessions still ran at the end of timeouts.drain; they are cut");
             }
         }
-        () = signals.stop(|| tracing::info!("SIGHUP: nothing is read again while stopping")) => {
+        () = signals.stop(|| {
+            tracing::info!("SIGHUP: nothing is read again while stopping");
+            proxy.reopen_logs();
+        }) => {
             tracing::warn!("second signal: sessions that still run are cut");
         }
+    }
+    let transfers = proxy.transfers().clone();
+    if tokio::task::spawn_blocking(move || transfers.close(LAST_LINES)).await.is_err() {
+        tracing::error!("the transfer log may lack its last lines");
     }
     Ok(())
 }

@@ -27,12 +27,14 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &cli::Run) -> Result<(), Failure> {
-    options.start_log().map_err(usage)?;
+    // Dropped last, but before the reason of a failure is printed: what was logged stands before it.
+    let log = options.start_log().map_err(usage)?;
     let config = Config::load(&options.file.config).map_err(usage)?;
     for warning in cli::warnings(&config) {
         tracing::warn!("{warning}");
     }
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime").map_err(failure)?;
+    runtime.spawn(log.lost().tell());
     let outcome = runtime.block_on(ftp_alg::run(config)).map_err(failure);
     // What still runs is cut here; a look-up that a name server does not answer must not keep the process.
     runtime.shutdown_background();

@@ -26,6 +26,7 @@ pub mod splice;
 pub mod tls;
 mod upstream;
 mod wire;
+pub mod xferlog;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
@@ -51,6 +52,7 @@ use self::passthrough::Sessions;
 use self::ports::bind::wildcard;
 use self::ports::{BindError, PortPool, PortRegistry};
 use self::splice::Pipes;
+use self::xferlog::TransferLog;
 use crate::addr::{Family, Leg, PerLeg};
 use crate::config::{Config, DataPorts, LegConfig, Listener, Selection, Source, Upstream};
 use crate::metrics::{ListenerMetrics, Metrics};
@@ -89,6 +91,8 @@ struct Process {
     metrics: Arc<Metrics>,
     live: Arc<Live>,
     impediments: Impediments,
+    /// Of files.
+    transfers: TransferLog,
 }
 
 impl Shared {
@@ -155,6 +159,9 @@ pub enum StartError {
         /// What is missing, with a remedy.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The transfer log cannot be opened.
+    #[error(transparent)]
+    TransferLog(#[from] xferlog::OpenError),
 }
 
 /// A proxy with every address bound, which serves until it is told to stop.
@@ -175,7 +182,8 @@ impl Proxy {
     /// # Errors
     /// What cannot be bound, or has no room within the limit on open files, with a remedy.
     pub fn start(config: Config) -> Result<Self, StartError> {
-        let process = Process::default();
+        let transfers = TransferLog::open(config.log.transfers.as_deref())?;
+        let process = Process { transfers, ..Process::default() };
         let plan = Plan::new(&config, descriptors::limit())?;
         plan.warn();
         may_use_client_addresses(&config)?;
@@ -227,6 +235,23 @@ impl Proxy {
     #[must_use]
     pub fn insight(&self) -> Insight {
         Insight::new(self.process.clone())
+    }
+
+    /// Opens the transfer log anew, in the background: whoever rotates logs has renamed it. If that fails it is logged, and
+    /// the file that was open goes on. Runs inside a tokio runtime.
+    pub fn reopen_logs(&self) {
+        let transfers = self.process.transfers.clone();
+        tokio::task::spawn_blocking(move || match transfers.reopen() {
+            Ok(false) => {}
+            Ok(true) => tracing::info!("the transfer log was opened anew"),
+            Err(error) => tracing::error!("{error}; the file that was open is still written to"),
+        });
+    }
+
+    /// The log of transferred files.
+    #[must_use]
+    pub const fn transfers(&self) -> &TransferLog {
+        &self.process.transfers
     }
 
     /// Accepts nobody any more and asks every session to end at its next boundary.

@@ -142,6 +142,8 @@ pub struct Session {
     algs_off: bool,
     /// The transfer mode is Stream: the end of a file is the end of its connection.
     stream_mode: bool,
+    /// The representation type is ASCII or EBCDIC, as it is at first (RFC 959 §3.1.1.1).
+    text_type: bool,
     draining: bool,
     closed: bool,
 }
@@ -185,6 +187,7 @@ impl Session {
             epsv_refused: false,
             algs_off: false,
             stream_mode: true,
+            text_type: true,
             draining: false,
             closed: false,
         };

@@ -141,6 +141,27 @@ mod check {
     }
 
     #[test]
+    fn says_whether_the_transfer_log_can_be_written() {
+        let dir = TempDir::new().unwrap();
+        let with = |path: &str| {
+            let path = dir.path().join(path);
+            let log = format!("log: {{ transfers: {} }}\nlisteners:", path.display());
+            (check(&listener(&[("listeners:", &log)])), path)
+        };
+        let ((code, stdout, stderr), path) = with("xferlog");
+        assert_eq!(code, Some(0), "{stderr}");
+        assert!(stdout.contains(&format!("Transfer log: {}, which this user may write.", path.display())), "{stdout}");
+        assert!(!path.exists(), "to check is not to write");
+        std::fs::write(&path, "old\n").unwrap();
+        assert_eq!(with("xferlog").0.0, Some(0));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "old\n");
+        let ((code, _, stderr), path) = with("missing/xferlog");
+        assert_eq!(code, Some(1));
+        let expected = format!("cannot open the transfer log {}: No such file or directory", path.display());
+        assert!(stderr.contains(&expected) && stderr.contains("; create its directory"), "{stderr}");
+    }
+
+    #[test]
     fn the_example_for_egress_is_valid() {
         let (code, plan, stderr) =
             outcome(ftp_alg(&["check", "-c", "deploy/egress/proxy.yaml"]).current_dir(env!("CARGO_MANIFEST_DIR")));

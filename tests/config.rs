@@ -303,9 +303,9 @@ mod keys {
         assert_eq!(error("upstream:", "upsteam:"), "4:5 listeners[0].upsteam: unknown key; write `upstream`");
         assert_eq!(error("client:", "Client:"), "5:5 listeners[0].Client: unknown key; write `client`");
         assert_eq!(error("listeners:", "listener:"), "1:1 listener: unknown key; write `listeners`");
-        let unknown = errors(&format!("{VALID}    ssl: {{}}\nsessions: {{}}\nextra: {{}}\n"));
+        let unknown = errors(&format!("{VALID}    ssl: {{}}\ncolour: {{}}\nweather: {{}}\n"));
         assert_eq!(unknown.len(), 3, "{unknown:#?}");
-        assert!(unknown[1].starts_with("11:1 sessions: unknown key; known here: `listeners`"), "{unknown:#?}");
+        assert!(unknown[1].starts_with("11:1 colour: unknown key; known here: `listeners`"), "{unknown:#?}");
     }
 
     #[test]

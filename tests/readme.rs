@@ -26,6 +26,8 @@ listeners:
 const FULL: &str = "\
 admin:
   bind: 127.0.0.1:9121
+log:
+  transfers: /var/log/ftp-alg/xferlog
 listeners:
   - name: ftp
     bind: 192.0.2.1:2121

@@ -2,8 +2,8 @@
 # Installs what the interop tests need: Debian, root. Quick when everything is there already.
 # With the argument `compat`, also the further clients and servers of the compatibility table.
 #
-# vsftpd, ProFTPD and Pure-FTPd conflict as packages (each provides ftp-server) and would start services, as HAProxy and
-# Prometheus do (of which promtool is needed):
+# vsftpd, ProFTPD and Pure-FTPd conflict as packages (each provides ftp-server) and would start services, as HAProxy,
+# logrotate and Prometheus do (of which promtool is needed):
 # they are downloaded and unpacked side by side under target/interop/ instead. Only the libraries that they
 # link against are installed.
 set -euo pipefail
@@ -71,6 +71,7 @@ unpack proftpd usr/sbin/proftpd proftpd-core proftpd-mod-crypto
 unpack pure-ftpd usr/sbin/pure-ftpd pure-ftpd pure-ftpd-common
 unpack haproxy usr/sbin/haproxy haproxy
 unpack prometheus usr/bin/promtool prometheus
+unpack logrotate usr/sbin/logrotate logrotate
 
 if [ "${1-}" = compat ] && [ ! -e "$root/basic-ftp/package/package.json" ]; then
   echo "unpacking basic-ftp into $root/basic-ftp"

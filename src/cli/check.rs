@@ -12,7 +12,7 @@ use crate::config::warning;
 use crate::config::{Config, Upstream};
 use crate::discover::{Found, PublicAddress};
 use crate::nat::map::Announce;
-use crate::relay::{descriptors, socket};
+use crate::relay::{descriptors, socket, xferlog};
 
 /// What `check` found out about names, addresses and certificates.
 #[derive(Debug, thiserror::Error)]
@@ -23,9 +23,9 @@ pub struct CheckError(Vec<String>);
 /// and describes what `run` would do.
 ///
 /// # Errors
-/// Each name that cannot be resolved, or resolves to one of our own listeners, a public address that nobody gives, and
-/// each certificate or key that cannot be used. The configuration is not wrong then (names and files may appear later,
-/// and `run` looks names up again for each session), but nothing works yet.
+/// Each name that cannot be resolved, or resolves to one of our own listeners, a public address that nobody gives, each
+/// certificate or key that cannot be used, and a transfer log that cannot be written. The configuration is not wrong then
+/// (names and files may appear later, and `run` looks names up again for each session), but nothing works yet.
 pub fn check(config: &Config) -> Result<String, CheckError> {
     let mut failures = Vec::new();
     let mut upstreams = Vec::new();
@@ -62,6 +62,9 @@ pub fn check(config: &Config) -> Result<String, CheckError> {
         failures.push(error);
         None
     });
+    if let Some(Err(error)) = config.log.transfers.as_deref().map(xferlog::check) {
+        failures.push(error.to_string());
+    }
     if !failures.is_empty() {
         return Err(CheckError(failures));
     }
@@ -76,6 +79,9 @@ pub fn check(config: &Config) -> Result<String, CheckError> {
     if let Some(admin) = config.admin {
         let _ =
             writeln!(text, "Metrics and live sessions are at http://{}, for whoever can connect there.\n", admin.bind);
+    }
+    if let Some(path) = &config.log.transfers {
+        let _ = writeln!(text, "Transfer log: {}, which this user may write.", path.display());
     }
     Ok(text)
 }

@@ -16,6 +16,7 @@ pub(super) struct File {
     pub(super) listeners: Option<Vec<Option<Listener>>>,
     pub(super) discovery: Option<Discovery>,
     pub(super) admin: Option<Admin>,
+    pub(super) log: Option<Log>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -30,6 +31,12 @@ pub(super) struct Discovery {
     pub(super) provider: Option<String>,
     pub(super) endpoint: Option<String>,
     pub(super) refresh: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Log {
+    pub(super) transfers: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -28,8 +28,12 @@ pub(super) enum Shape {
 use Shape::{List, Map, Names, Text, Texts};
 
 /// The whole file.
-pub(super) const FILE: Shape =
-    Map(&[("listeners", &List(&LISTENER)), ("discovery", &DISCOVERY), ("admin", &Map(&[("bind", &Text)]))]);
+pub(super) const FILE: Shape = Map(&[
+    ("listeners", &List(&LISTENER)),
+    ("discovery", &DISCOVERY),
+    ("admin", &Map(&[("bind", &Text)])),
+    ("log", &Map(&[("transfers", &Text)])),
+]);
 
 const DISCOVERY: Shape = Map(&[("provider", &Text), ("endpoint", &Text), ("refresh", &Text)]);
 

@@ -75,6 +75,8 @@ pub enum Command<'a> {
     Acct,
     /// MODE and its letter, upper-cased: `S` is stream (RFC 959 §3.4).
     Mode(u8),
+    /// TYPE and its letter, upper-cased: `A` and `E` are text, `I` and `L` are not (RFC 959 §3.1.1).
+    Type(u8),
     /// LPRT, LPSV (RFC 1639), CPSV and SPSV: they carry addresses in ways that are not translated.
     LongAddress,
     /// AUTH (RFC 2228 §3) and the mechanism.
@@ -359,10 +361,8 @@ fn command<'a>(verb: &[u8], argument: &'a [u8]) -> Result<Command<'a>, CommandEr
         b"USER" => Command::User(argument),
         b"PASS" => Command::Pass,
         b"ACCT" => Command::Acct,
-        b"MODE" => argument
-            .iter()
-            .find(|&&b| !is_blank(b))
-            .map_or(Command::Other, |letter| Command::Mode(letter.to_ascii_uppercase())),
+        b"MODE" => letter(argument).map_or(Command::Other, Command::Mode),
+        b"TYPE" => letter(argument).map_or(Command::Other, Command::Type),
         b"LPRT" | b"LPSV" | b"CPSV" | b"SPSV" => Command::LongAddress,
         b"AUTH" => Command::Auth(mechanism(argument)),
         b"PBSZ" => Command::Pbsz(size(argument)),
@@ -407,6 +407,11 @@ fn mechanism(argument: &[u8]) -> Mechanism {
         b"SSL" | b"TLS-P" => Mechanism::TlsPrivate,
         _ => Mechanism::Other,
     }
+}
+
+/// The letter of MODE or TYPE.
+fn letter(argument: &[u8]) -> Option<u8> {
+    argument.iter().find(|&&b| !is_blank(b)).map(u8::to_ascii_uppercase)
 }
 
 /// `decimal-integer` (RFC 2228 §5), of 32 bits at most (§3)
@@ -519,6 +524,9 @@ mod tests {
             (b"REIN", Command::Rein),
             (b"FEAT", Command::Feat),
             (b"MODE z", Command::Mode(b'Z')),
+            (b"TYPE", Command::Other),
+            (b"type  a N", Command::Type(b'A')),
+            (b"TYPE L 8", Command::Type(b'L')),
             (b"MODE", Command::Other),
             (b"LPSV", Command::LongAddress),
             (b"CPSV", Command::LongAddress),

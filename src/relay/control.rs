@@ -22,7 +22,7 @@ use super::wire::{Batching, Received, Wire};
 use super::{Shared, finished, proxy_header, socket};
 use crate::addr::{Leg, PerLeg, canonical};
 use crate::metrics::Refused;
-use crate::session::{Action, ChannelId, Event, Notice, Reason, Session};
+use crate::session::{Action, ChannelId, Event, Notice, Reason, Session, TransferRecord};
 
 /// As much as is read at once: a FEAT reply, or a screenful of pipelined commands. On the stack.
 const READ_SIZE: usize = 4096;
@@ -373,13 +373,17 @@ impl Control {
             Action::CloseChannel { id } => self.channels.close(id),
             Action::AskLogin => self.ask_login(),
             Action::LoginAnswered { failed } => self.login_answered(failed),
-            Action::Transferred(record) => {
-                self.shared.metrics.transferred(&record);
-                self.journal.transferred(self.session.user(), &record);
-            }
+            Action::Transferred(record) => self.transferred(&record),
             Action::Notice(notice) => self.notice(&notice),
             Action::Close { why } => self.closed = Some(why),
         }
+    }
+
+    fn transferred(&mut self, record: &TransferRecord) {
+        let user = self.session.user();
+        self.shared.metrics.transferred(record);
+        self.journal.transferred(user, record);
+        self.shared.process.transfers.record(self.client_at.peer.ip(), user, record);
     }
 
     /// The session asks whether its client may log in.

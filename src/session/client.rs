@@ -331,6 +331,7 @@ impl Session {
             Command::Feat => self.forward(line, Pending::Feat),
             Command::Rein => self.forward(line, Pending::Rein),
             Command::Mode(letter) => self.forward(line, Pending::Mode(letter)),
+            Command::Type(letter) => self.forward(line, Pending::Type(letter)),
             Command::User(argument) if self.settings.from_user => self.user_at_host(argument),
             Command::User(name) => {
                 self.user = Some(Bytes::copy_from_slice(name));
@@ -387,7 +388,8 @@ impl Session {
 
     pub(super) fn new_transfer(&self, verb: Option<TransferVerb>, path: Bytes, now: Instant) -> Transfer {
         let unheld = !self.stream_mode;
-        Transfer { verb, path, began: now, code: None, answered: false, unheld, aborted: false }
+        let text = self.text_type;
+        Transfer { verb, path, began: now, text, code: None, answered: false, unheld, aborted: false }
     }
 
     /// PORT or EPRT. Nothing is sent anywhere unless the address passes.

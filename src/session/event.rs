@@ -267,8 +267,12 @@ pub struct TransferRecord {
     pub verb: Option<TransferVerb>,
     /// Its argument as the client sent it; empty if it had none.
     pub path: Bytes,
+    /// Its type is ASCII or EBCDIC, so that servers may have written other line ends than there are in the file.
+    pub text: bool,
     /// The code that the client was given, if it was given one.
     pub code: Option<u16>,
+    /// The client was given a success, the receiver has everything up to the sender's end, and the client has not sent ABOR.
+    pub whole: bool,
     /// How the data channel ended, and its byte counts.
     pub channel: ChannelReport,
     /// From the command to the end of both the reply and the channel.

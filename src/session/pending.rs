@@ -48,6 +48,8 @@ pub(super) enum Pending {
     Rein,
     /// MODE, with the letter asked for.
     Mode(u8),
+    /// TYPE, with the letter asked for.
+    Type(u8),
     /// EPSV ALL.
     EpsvAll,
     /// The client has had its answer from us; the server's is dropped.

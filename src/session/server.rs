@@ -171,6 +171,7 @@ impl Session {
             Pending::Transfer(transfer @ Transfer { channel: Some(_), .. }) if code.is_preliminary() => {
                 transfer.started = true;
                 let channel = transfer.channel;
+                self.note_type(channel);
                 self.dial_client(channel);
                 Route::Pass
             }
@@ -184,6 +185,7 @@ impl Session {
                 if code.is_success() || self.channels.is_unprotected(*channel) =>
             {
                 let channel = *channel;
+                self.note_type(Some(channel));
                 self.dial_client(Some(channel));
                 self.output.open_final(channel, code.get());
                 Route::Final
@@ -205,6 +207,13 @@ impl Session {
                 *entry = Pending::Transfer(Transfer { channel, started: true });
             }
             self.dial_client(channel);
+        }
+    }
+
+    /// A transfer's type is what it was when the server took the transfer up: clients send TYPE and RETR at once.
+    fn note_type(&mut self, channel: Option<ChannelId>) {
+        if let Some(transfer) = channel.and_then(|id| self.channels.get_mut(id)).and_then(|c| c.transfer_mut()) {
+            transfer.text = self.text_type;
         }
     }
 
@@ -305,12 +314,14 @@ impl Session {
             Pending::Feat if matches!(route, Route::Drop) => self.answer_feat(),
             Pending::Plain if !self.logged_in && matches!(code.get(), 500 | 502) => self.unknown += 1,
             Pending::Mode(letter) if code.is_success() => self.stream_mode = letter == b'S',
+            Pending::Type(letter) if code.is_success() => self.text_type = matches!(letter, b'A' | b'E'),
             Pending::EpsvAll if code.is_success() => self.epsv_only = true,
             Pending::Rein => {
                 if code.is_success() {
                     self.epsv_only = false;
                     self.algs_off = false;
                     self.stream_mode = true;
+                    self.text_type = true;
                     self.user = None;
                     self.withdraw_offer();
                 }

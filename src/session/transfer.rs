@@ -82,6 +82,8 @@ pub(super) struct Transfer {
     pub(super) verb: Option<TransferVerb>,
     pub(super) path: Bytes,
     pub(super) began: Instant,
+    /// Its type is ASCII or EBCDIC.
+    pub(super) text: bool,
     /// The final reply's code as the client got it.
     pub(super) code: Option<u16>,
     /// The final reply is decided.
@@ -196,6 +198,15 @@ impl Channel {
             End::Reset(Leg::Server) | End::Idle if upload && self.flushed.server => Verdict::Pass,
             End::Reset(_) | End::Idle | End::Closed => Verdict::Replace(Failure::Cut),
         }
+    }
+
+    /// Whether the server's success and the data's end agree that it is whole. What a client has broken off is not, even
+    /// where the server calls the end of it a success.
+    fn is_whole(&self, report: ChannelReport) -> bool {
+        let Some(transfer) = &self.transfer else { return false };
+        let receiver = if transfer.is_upload() { Leg::Server } else { Leg::Client };
+        let arrived = report.end == End::Complete || self.flushed[receiver];
+        arrived && !transfer.aborted && transfer.code.is_some_and(|code| (200..300).contains(&code))
     }
 
     /// What to say for a server that stays silent about a data connection that never was.
@@ -366,11 +377,15 @@ impl Channels {
             c.ended.is_some() && (session_over || c.transfer.as_ref().is_none_or(|t| t.answered))
         };
         self.moving.extract_if(.., over).filter_map(move |channel| {
-            let (report, transfer) = (channel.ended?, channel.transfer?);
+            let report = channel.ended?;
+            let whole = channel.is_whole(report);
+            let transfer = channel.transfer?;
             Some(TransferRecord {
                 verb: transfer.verb,
                 path: transfer.path,
+                text: transfer.text,
                 code: transfer.code,
+                whole,
                 channel: report,
                 took: now.saturating_duration_since(transfer.began),
             })

@@ -27,6 +27,7 @@ mod tls;
 mod transparent;
 mod two_addresses;
 mod without_proxy;
+mod xferlog;
 
 use std::time::Duration;
 

@@ -78,6 +78,8 @@ async_abor_enable=YES
 seccomp_sandbox=NO
 xferlog_enable=YES
 vsftpd_log_file=/srv/transfers.log
+dual_log_enable=YES
+xferlog_file=/srv/xferlog
 ";
 
 /// `LangEngine off`: otherwise it offers UTF8, and clients that speak it translate names.
@@ -101,7 +103,7 @@ DelayEngine off
 PidFile /srv/pid
 ScoreboardFile /srv/scoreboard
 SystemLog /srv/transfers.log
-TransferLog none
+TransferLog /srv/xferlog
 ";
 
 /// A running server. Its files are under `/srv` for the server itself (a mount of its own), and under [`Server::root`]
@@ -167,6 +169,11 @@ impl Server {
     /// For clients of a proxy that has to be told which server they mean.
     pub fn named_by_users(self) -> Self {
         Self { named: true, ..self }
+    }
+
+    /// Its log of transfers in the format of xferlog(5), which vsftpd and ProFTPD write.
+    pub fn xferlog(&self) -> PathBuf {
+        self.dir.join("xferlog")
     }
 
     /// What it has said and logged so far.

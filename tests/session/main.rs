@@ -13,6 +13,7 @@ mod families;
 mod limits;
 mod out_of_step;
 mod properties;
+mod records;
 mod shell;
 mod size;
 mod timers;

@@ -59,11 +59,29 @@ impl Proxy {
         Self::spawn(log, yaml, "debug", Command::new(BINARY))
     }
 
-    fn spawn(log: &Transcript, yaml: &str, level: &str, mut command: Command) -> Self {
+    /// As [`start_at_level`](Self::start_at_level), but nobody reads stderr until [`read_stderr`](Self::read_stderr).
+    #[track_caller]
+    pub(crate) fn start_unread(level: &str, log: &Transcript, yaml: &str, listens_on: &[SocketAddr]) -> Self {
+        let mut proxy = Self::spawn_unread(log, yaml, level, Command::new(BINARY));
+        proxy.wait_until_it_listens(yaml, listens_on);
+        proxy
+    }
+
+    pub(crate) fn read_stderr(&mut self) {
+        self.stderr = Some(collect_stderr(&mut self.child, &self.log));
+    }
+
+    fn spawn(log: &Transcript, yaml: &str, level: &str, command: Command) -> Self {
+        let mut proxy = Self::spawn_unread(log, yaml, level, command);
+        proxy.read_stderr();
+        proxy
+    }
+
+    fn spawn_unread(log: &Transcript, yaml: &str, level: &str, mut command: Command) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let config = dir.path().join("proxy.yaml");
         std::fs::write(&config, yaml).expect("a writable temporary directory");
-        let mut child = command
+        let child = command
             .args(["run", "--config"])
             .arg(&config)
             .env("RUST_LOG", level)
@@ -73,14 +91,19 @@ impl Proxy {
             .stderr(Stdio::piped())
             .spawn()
             .expect("the binary under test");
-        let stderr = collect_stderr(&mut child, log);
-        Self { child, log: log.clone(), stderr: Some(stderr), _dir: dir }
+        Self { child, log: log.clone(), stderr: None, _dir: dir }
     }
 
     /// A configuration that the proxy must not start with: exit code 2, and what it said.
     #[track_caller]
     pub(crate) fn refuses(yaml: &str) -> String {
         Self::ends_at_its_start(yaml, Command::new(BINARY), 2)
+    }
+
+    /// A valid configuration that the proxy cannot start with: exit code 1, and what it said.
+    #[track_caller]
+    pub(crate) fn cannot_start(yaml: &str) -> String {
+        Self::ends_at_its_start(yaml, Command::new(BINARY), 1)
     }
 
     /// So few descriptors that the proxy must not start: exit code 1, and what it said.

@@ -104,6 +104,7 @@ fn is_opaque(line: &[u8]) -> bool {
                 | Command::Pass
                 | Command::Acct
                 | Command::Mode(_)
+                | Command::Type(_)
                 | Command::Host(_)
                 | Command::Help
                 | Command::Algs(_)
