@@ -89,7 +89,7 @@ if [ ! -e "$root/cloud-init/schema.json" ]; then
   cp "$root"/cloud-init/usr/lib/python3/dist-packages/cloudinit/config/schemas/schema-cloud-config-v1.json \
     "$root/cloud-init/schema.json"
 fi
-if ! cargo deb --version 2>/dev/null | grep -qx 3.8.0; then
+if ! cargo deb --version 2>/dev/null | grep -q '3\.8\.0$'; then
   echo "installing cargo-deb"
   quietly cargo install --locked cargo-deb@3.8.0
 fi
