@@ -15,6 +15,7 @@ demo: ## an FTP server with the address problem, the proxy in front of it; ONCE=
 test: ## everything; Debian and root (`cargo test` alone runs what needs neither)
 	tests/setup.sh
 	$(CARGO) test
+	$(CARGO) test --test deploy
 	$(CARGO) test --test interop
 
 compat: ## every server with every client: writes COMPATIBILITY.md; Debian and root

@@ -28,7 +28,7 @@ installed() { dpkg-query -W -f '${db:Status-Status}\n' "$1" 2>/dev/null | grep -
 export DEBIAN_FRONTEND=noninteractive
 packages=(
   iproute2 nftables lftp curl openssl inetutils-ftp python3-minimal libpython3-stdlib python3-pyftpdlib python3-openssl
-  filezilla xvfb xdotool python3-prometheus-client
+  filezilla xvfb xdotool python3-prometheus-client python3-venv strace systemd dpkg-dev
 )
 if [ "${1-}" = compat ]; then
   packages+=(tnftp ncftp wget aria2 python3-aioftp)
@@ -72,6 +72,31 @@ unpack pure-ftpd usr/sbin/pure-ftpd pure-ftpd pure-ftpd-common
 unpack haproxy usr/sbin/haproxy haproxy
 unpack prometheus usr/bin/promtool prometheus
 unpack logrotate usr/sbin/logrotate logrotate
+
+# Validators for the files of deploy/.
+validators=$root/validators
+if ! cmp -s tests/deploy/requirements.txt "$validators/requirements.txt"; then
+  echo "installing the validators of tests/deploy into $validators"
+  rm -rf "$validators"
+  quietly /usr/bin/python3 -m venv "$validators"
+  quietly "$validators/bin/pip" install --quiet -r tests/deploy/requirements.txt
+  cp tests/deploy/requirements.txt "$validators/"
+fi
+# Of cloud-init only the schema: the package itself would run on this machine's next boot.
+if [ ! -e "$root/cloud-init/schema.json" ]; then
+  echo "unpacking cloud-init's schema into $root/cloud-init"
+  update
+  rm -rf "$root/cloud-init"
+  mkdir -p "$root/cloud-init"
+  (cd "$root/cloud-init" && quietly apt-get download -qq -o APT::Sandbox::User=root cloud-init && dpkg-deb -x ./*.deb .)
+  cp "$root"/cloud-init/usr/lib/python3/dist-packages/cloudinit/config/schemas/schema-cloud-config-v1.json \
+    "$root/cloud-init/schema.json"
+fi
+if ! cargo deb --version 2>/dev/null | grep -q '3\.8\.0$'; then
+  echo "installing cargo-deb"
+  # Optimizing it would take longer than it runs.
+  quietly cargo install --debug --locked cargo-deb@3.8.0
+fi
 
 if [ "${1-}" = compat ] && [ ! -e "$root/basic-ftp/package/package.json" ]; then
   echo "unpacking basic-ftp into $root/basic-ftp"
