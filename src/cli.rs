@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-pub use check::{CheckError, check, open_files, warnings};
+pub use check::{CheckError, become_user, check, open_files, warnings};
 use log::parse_filter;
 pub use log::{Log, LogError, LogFormat, LostLines};
 

@@ -49,6 +49,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// What is logged, and where, beside standard error.
     pub log: Log,
+    /// Who the process becomes before it serves, if it is not to stay who it is.
+    pub user: Option<String>,
 }
 
 /// `log`, for the whole process.

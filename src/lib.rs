@@ -22,6 +22,7 @@
 //! | module | what | pure |
 //! |---|---|---|
 //! | `main`, `cli` | arguments, log, exit codes | |
+//! | [`privileges`] | what the process may do | |
 //! | [`discover`] | names that are announced, looked up now and again | |
 //! | [`relay`] | the shell: sockets, tasks, copying | |
 //! | [`config`] | `proxy.yaml`, valid by construction | |
@@ -61,6 +62,7 @@ pub mod config;
 pub mod discover;
 pub mod ftp;
 pub mod nat;
+pub mod privileges;
 pub mod proxy_protocol;
 pub mod relay;
 pub mod session;

@@ -305,7 +305,7 @@ mod keys {
         assert_eq!(error("listeners:", "listener:"), "1:1 listener: unknown key; write `listeners`");
         let unknown = errors(&format!("{VALID}    ssl: {{}}\ncolour: {{}}\nweather: {{}}\n"));
         assert_eq!(unknown.len(), 3, "{unknown:#?}");
-        assert_eq!(unknown[1], "11:1 colour: unknown key; known here: `listeners`, `log`");
+        assert_eq!(unknown[1], "11:1 colour: unknown key; known here: `listeners`, `log`, `user`");
     }
 
     #[test]

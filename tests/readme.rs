@@ -26,6 +26,7 @@ listeners:
 const FULL: &str = "\
 log:
   transfers: /var/log/ftp-alg/xferlog
+user: ftp-alg
 listeners:
   - name: ftp
     bind: 192.0.2.1:2121

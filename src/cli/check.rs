@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::path::Path;
 use std::time::SystemTime;
 
 use super::plan;
@@ -10,6 +11,7 @@ use super::tls;
 use crate::config::warning;
 use crate::config::{Config, Upstream};
 use crate::nat::map::Announce;
+use crate::privileges::{PrivilegeError, Privileges};
 use crate::relay::{descriptors, socket, xferlog};
 
 /// What `check` found out about names and certificates.
@@ -106,6 +108,23 @@ pub fn warnings(config: &Config) -> Vec<String> {
     let families = warning::family::misfits(config);
     let families = families.iter().map(ToString::to_string);
     ports.chain(families).chain(tls::warnings(config, SystemTime::now())).collect()
+}
+
+/// Becomes who `run` would be, so that what it cannot read or write is found: keys, certificates, the transfer log. What
+/// follows if that is not permitted here, or if proxy.yaml itself, at `path`, cannot be read by that user.
+///
+/// # Errors
+/// `run` could not become that user either.
+pub fn become_user(config: &Config, path: &Path) -> Result<Option<String>, PrivilegeError> {
+    match Privileges::give_up(config) {
+        Err(PrivilegeError::NotRoot(user)) => Ok(Some(format!(
+            "checked as the user who runs `check`, not as `{user}`: whether that user can read and write the files is not known"
+        ))),
+        Err(error) => Err(error),
+        Ok(_) => Ok(config.user.as_ref().filter(|_| std::fs::File::open(path).is_err()).map(|user| {
+            format!("`{user}` cannot read {}: fine for a start as root, not for reading it again", path.display())
+        })),
+    }
 }
 
 /// What the limit on open files of this process does not allow; `run` says so itself.

@@ -101,12 +101,13 @@ pub(super) fn read(file: raw::File, problems: &mut Problems<'_>) -> Option<Confi
         let help = "write at least one entry with `bind`, `upstream` and `client` under `listeners:`";
         reader.missing(&at, "there are no listeners", help);
     }
+    let user = reader.optional(file.user, &root.key("user"), value::user);
     let log = reader.log(file.log.unwrap_or_default(), &root.key("log"));
     let entries = listeners.into_iter().enumerate();
     let drafts: Vec<Draft> = entries.filter_map(|(i, raw)| Some(reader.listener(raw?, at.index(i)))).collect();
     conflict::check(&drafts, problems);
     let listeners = drafts.into_iter().map(Draft::finish).collect::<Option<_>>()?;
-    Some(Config { listeners, log: log? })
+    Some(Config { listeners, log: log?, user })
 }
 
 struct Reader<'a, 't> {

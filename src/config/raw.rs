@@ -15,6 +15,7 @@ pub(super) type Texts = Vec<Option<String>>;
 pub(super) struct File {
     pub(super) listeners: Option<Vec<Option<Listener>>>,
     pub(super) log: Option<Log>,
+    pub(super) user: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -28,7 +28,8 @@ pub(super) enum Shape {
 use Shape::{List, Map, Names, Text, Texts};
 
 /// The whole file.
-pub(super) const FILE: Shape = Map(&[("listeners", &List(&LISTENER)), ("log", &Map(&[("transfers", &Text)]))]);
+pub(super) const FILE: Shape =
+    Map(&[("listeners", &List(&LISTENER)), ("log", &Map(&[("transfers", &Text)])), ("user", &Text)]);
 
 const LISTENER: Shape = Map(&[
     ("name", &Text),
