@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-pub use check::{CheckError, check, not_here, warnings};
+pub use check::{CheckError, become_user, check, not_here, warnings};
 use log::parse_filter;
 pub use log::{Log, LogError, LogFormat, LostLines};
 pub use sessions::{Action, Sessions, SessionsError, sessions};

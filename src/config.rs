@@ -57,6 +57,8 @@ pub struct Config {
     pub admin: Option<Admin>,
     /// What is logged, and where, beside standard error.
     pub log: Log,
+    /// Who the process becomes before it serves, if it is not to stay who it is.
+    pub user: Option<String>,
 }
 
 /// Metrics and live sessions, over HTTP.

@@ -22,6 +22,7 @@
 //! | module | what | pure |
 //! |---|---|---|
 //! | `main`, `cli` | arguments, log, exit codes | |
+//! | [`privileges`] | what the process may do | |
 //! | [`discover`] | what is announced, found out now and again: names, the public address | |
 //! | [`admin`] | metrics, health and live sessions, over HTTP | |
 //! | [`relay`] | the shell: sockets, tasks, copying | |
@@ -68,6 +69,7 @@ pub mod discover;
 pub mod ftp;
 pub mod metrics;
 pub mod nat;
+pub mod privileges;
 pub mod proxy_protocol;
 pub mod relay;
 pub mod session;

@@ -1,4 +1,4 @@
-//! `ftp-alg`: arguments → tracing → configuration → runtime → run.
+//! `ftp-alg`: arguments → configuration → fewer privileges → tracing → runtime → run.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -7,6 +7,7 @@ use anyhow::{Context, Error};
 use clap::Parser;
 use ftp_alg::cli::{self, Cli, Command, EXIT_FAILURE, EXIT_USAGE, SessionsError};
 use ftp_alg::config::Config;
+use ftp_alg::privileges::Privileges;
 
 /// Why the process ends, with its exit code.
 struct Failure(u8, Error);
@@ -27,9 +28,13 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &cli::Run) -> Result<(), Failure> {
-    // Dropped last, but before the reason of a failure is printed: what was logged stands before it.
-    let log = options.start_log().map_err(usage)?;
+    let filter = options.log_filter().map_err(usage)?;
     let config = Config::load(&options.file.config).map_err(usage)?;
+    // Before there are threads: each would keep what it has.
+    let privileges = Privileges::give_up(&config).map_err(failure)?;
+    // Dropped last, but before the reason of a failure is printed: what was logged stands before it.
+    let log = options.start_log(filter).map_err(usage)?;
+    privileges.tell();
     for warning in cli::warnings(&config) {
         tracing::warn!("{warning}");
     }
@@ -43,6 +48,9 @@ fn run(options: &cli::Run) -> Result<(), Failure> {
 
 fn check(file: &cli::ConfigFile) -> Result<(), Failure> {
     let config = Config::load(&file.config).map_err(usage)?;
+    if let Some(warning) = cli::become_user(&config, &file.config).map_err(failure)? {
+        eprintln!("warning: {warning}\n");
+    }
     for warning in cli::warnings(&config) {
         eprintln!("warning: {warning}\n");
     }

@@ -43,3 +43,16 @@ fn a_transfer_log_has_a_whole_path() {
     assert_eq!(errors("log: { transfer: /x }"), ["1 log.transfer: unknown key; write `transfers`"]);
     assert!(errors("log: /var/log/xferlog")[0].starts_with("1 log: "), "{:?}", errors("log: /x"));
 }
+
+#[test]
+fn sec_32_a_user_is_a_name_and_not_root() {
+    assert_eq!(read("user: ftp-alg").user.as_deref(), Some("ftp-alg"));
+    assert_eq!(read("user: _ftp.alg2").user.as_deref(), Some("_ftp.alg2"));
+    assert_eq!(read("user:").user, None);
+    let example = "write the name of a user without privileges, like `ftp-alg`";
+    assert_eq!(errors("user: root"), [format!("1 user: to become root gives up nothing; {example}")]);
+    for user in ["0", "1000", "-x", "a b", "a:b", "../x"] {
+        let expected = format!("1 user: `{user}` is not the name of a user; {example}");
+        assert_eq!(errors(&format!("user: \"{user}\"")), [expected]);
+    }
+}

@@ -28,6 +28,7 @@ admin:
   bind: 127.0.0.1:9121
 log:
   transfers: /var/log/ftp-alg/xferlog
+user: ftp-alg
 listeners:
   - name: ftp
     bind: 192.0.2.1:2121

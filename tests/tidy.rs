@@ -10,6 +10,7 @@ const LAYERS: &[&str] = &[
     "main",
     "cli",
     "lib",
+    "privileges",
     "discover",
     "admin",
     "relay",

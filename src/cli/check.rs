@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::path::Path;
 use std::time::SystemTime;
 
 use super::plan;
@@ -12,6 +13,7 @@ use crate::config::warning;
 use crate::config::{Config, Upstream};
 use crate::discover::{Found, PublicAddress};
 use crate::nat::map::Announce;
+use crate::privileges::{PrivilegeError, Privileges};
 use crate::relay::{descriptors, socket, xferlog};
 
 /// What `check` found out about names, addresses and certificates.
@@ -135,6 +137,23 @@ pub fn warnings(config: &Config) -> Vec<String> {
         .chain(tls::warnings(config, SystemTime::now()))
         .chain(sources)
         .collect()
+}
+
+/// Becomes who `run` would be, so that what it cannot read or write is found: keys, certificates, the transfer log. What
+/// follows if that is not permitted here, or if proxy.yaml itself, at `path`, cannot be read by that user.
+///
+/// # Errors
+/// `run` could not become that user either.
+pub fn become_user(config: &Config, path: &Path) -> Result<Option<String>, PrivilegeError> {
+    match Privileges::give_up(config) {
+        Err(PrivilegeError::NotRoot(user)) => Ok(Some(format!(
+            "checked as the user who runs `check`, not as `{user}`: whether that user can read and write the files is not known"
+        ))),
+        Err(error) => Err(error),
+        Ok(_) => Ok(config.user.as_ref().filter(|_| std::fs::File::open(path).is_err()).map(|user| {
+            format!("`{user}` cannot read {}: fine for a start as root, not for reading it again", path.display())
+        })),
+    }
 }
 
 /// What this process could not do, by its limit on open files and its capabilities; `run` says so itself.

@@ -113,20 +113,27 @@ impl Log {
 }
 
 impl Run {
+    /// What to log.
+    ///
+    /// # Errors
+    /// `RUST_LOG` is in use and wrong.
+    pub fn log_filter(&self) -> Result<EnvFilter, LogError> {
+        match (&self.log_level, std::env::var(EnvFilter::DEFAULT_ENV)) {
+            (Some(level), _) => {
+                EnvFilter::try_new(level).map_err(|source| LogError::Filter { text: level.clone(), source })
+            }
+            (None, Ok(text)) if !text.is_empty() => {
+                EnvFilter::try_new(&text).map_err(|source| LogError::Filter { text, source })
+            }
+            (None, _) => Ok(EnvFilter::new("info")),
+        }
+    }
+
     /// Starts logging to standard error, for as long as what it returns is kept.
     ///
     /// # Errors
-    /// `RUST_LOG` is in use and wrong, or there is no standard error.
-    pub fn start_log(&self) -> Result<Log, LogError> {
-        let filter = match (&self.log_level, std::env::var(EnvFilter::DEFAULT_ENV)) {
-            (Some(level), _) => {
-                EnvFilter::try_new(level).map_err(|source| LogError::Filter { text: level.clone(), source })?
-            }
-            (None, Ok(text)) if !text.is_empty() => {
-                EnvFilter::try_new(&text).map_err(|source| LogError::Filter { text, source })?
-            }
-            (None, _) => EnvFilter::new("info"),
-        };
+    /// There is no standard error.
+    pub fn start_log(&self, filter: EnvFilter) -> Result<Log, LogError> {
         // Not through `io::stderr`: whoever waits there for a reader keeps its lock.
         let stderr = io::stderr().as_fd().try_clone_to_owned().map_err(LogError::Closed)?;
         let queue = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(QUEUE).thread_name("log");

@@ -17,6 +17,7 @@ pub(super) struct File {
     pub(super) discovery: Option<Discovery>,
     pub(super) admin: Option<Admin>,
     pub(super) log: Option<Log>,
+    pub(super) user: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

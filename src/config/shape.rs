@@ -33,6 +33,7 @@ pub(super) const FILE: Shape = Map(&[
     ("discovery", &DISCOVERY),
     ("admin", &Map(&[("bind", &Text)])),
     ("log", &Map(&[("transfers", &Text)])),
+    ("user", &Text),
 ]);
 
 const DISCOVERY: Shape = Map(&[("provider", &Text), ("endpoint", &Text), ("refresh", &Text)]);

@@ -38,6 +38,20 @@ pub(super) fn name(text: &str) -> Parsed<String> {
     Ok(text.into())
 }
 
+/// The name of a user of this machine. Whether there is one is known when the program starts.
+pub(super) fn user(text: &str) -> Parsed<String> {
+    const EXAMPLE: &str = "write the name of a user without privileges, like `ftp-alg`";
+    if text == "root" {
+        return Err(Wrong::new("to become root gives up nothing", EXAMPLE));
+    }
+    // Numbers are no names: to what groups such a user belongs nobody would know.
+    let is_name = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+    if !is_name || text.starts_with('-') || text.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(Wrong::new(format!("`{text}` is not the name of a user"), EXAMPLE));
+    }
+    Ok(text.into())
+}
+
 /// Where clients connect: an address with a port.
 pub(super) fn bind(text: &str) -> Parsed<SocketAddr> {
     let addr = text.parse::<SocketAddr>().map(canonical).map_err(|_| not_a_bind_address(text))?;

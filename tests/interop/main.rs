@@ -18,6 +18,7 @@ mod matrix;
 mod metrics;
 mod net;
 mod passed;
+mod privileges;
 mod process;
 mod proxy;
 mod proxy_header;
@@ -128,15 +129,8 @@ table ip helper {
 }
 "#;
 
-/// Clients whose firewall admits data connections from the port of ftp-data alone, as RFC 959 has them.
-#[test]
-fn active_mode_from_port_20() {
-    let net = Net::new(PROXY);
-    let server = Server::start(&net, Kind::Vsftpd);
-    let proxy = proxy::from_port_20(&net);
-    net.nft(
-        Host::Client,
-        r#"
+/// The firewall of clients that admit data connections from the port of ftp-data alone.
+const PORT_20_ONLY: &str = r#"
 table inet firewall {
   chain input {
     type filter hook input priority filter; policy drop;
@@ -146,8 +140,15 @@ table inet firewall {
     tcp sport 20 accept
   }
 }
-"#,
-    );
+"#;
+
+/// Clients whose firewall admits data connections from the port of ftp-data alone, as RFC 959 has them.
+#[test]
+fn active_mode_from_port_20() {
+    let net = Net::new(PROXY);
+    let server = Server::start(&net, Kind::Vsftpd);
+    let proxy = proxy::from_port_20(&net);
+    net.nft(Host::Client, PORT_20_ONLY);
     let active: Vec<Cell> =
         SOME_CELLS.into_iter().filter(|cell| [Mode::PORT, Mode::EPRT].contains(&cell.mode)).collect();
     run_cells(&net, &server, &proxy, &active, 4);
