@@ -47,9 +47,9 @@ fn network() -> Net {
     net.nft(Host::Proxy, include_str!("../../deploy/transparent/transparent.nft"));
     // Twice: it must be possible to run it again.
     for _ in 0..2 {
-        run(net.command(Host::Proxy, "sh").arg(script("routes.sh")));
+        run(&mut net.command(Host::Proxy, script("routes.sh")));
     }
-    run(net.command(Host::Server, "sh").arg(script("server-routes.sh")).args(["172.16.0.10", "2001:db8:2::10"]));
+    run(net.command(Host::Server, script("server-routes.sh")).args(["172.16.0.10", "2001:db8:2::10"]));
     net.nft(Host::Server, SOURCES);
     net
 }
