@@ -201,7 +201,10 @@ impl Connector {
 
     /// Says what is missing where connections from a client's address fail: once, not for each client.
     fn explain(&self, client: IpAddr, error: &io::Error) {
-        let Some(remedy) = transparent::remedy(error).filter(|_| self.source == Source::Client) else { return };
+        if self.source == Source::Local {
+            return;
+        }
+        let Some(remedy) = transparent::remedy(error, transparent::check(Family::of(client))) else { return };
         let mut last = self.explained.lock().unwrap_or_else(PoisonError::into_inner);
         if is_due(&mut last, std::time::Instant::now()) {
             tracing::error!(

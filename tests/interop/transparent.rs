@@ -213,3 +213,17 @@ fn cap_net_raw_is_enough() {
     run_cells(&net, &server, &proxy, &cells, 2);
     only_clients_were_seen(&net, &server);
 }
+
+/// Where keepalived or the like have let everybody bind any address, a socket still has to be transparent for its
+/// answers to be taken in.
+#[test]
+fn sockets_are_transparent_where_any_address_can_be_bound() {
+    let net = network();
+    let anybody = "echo 1 > /proc/sys/net/ipv4/ip_nonlocal_bind; echo 1 > /proc/sys/net/ipv6/ip_nonlocal_bind";
+    run(net.command(Host::Proxy, "sh").args(["-c", anybody]));
+    let both = "listen=NO\nlisten_ipv6=YES\n";
+    let server = Server::start_configured(&net, Kind::Vsftpd, Security::Plain, both, &[]);
+    let proxy = proxy::start(&net, Host::Proxy, PROXY_YAML, 21);
+    run_cells(&net, &server, &proxy, &SOME_CELLS, 8);
+    only_clients_were_seen(&net, &server);
+}
