@@ -90,6 +90,15 @@ mod tests {
         assert_eq!(header("[2001:db8::7]:40000", "203.0.113.10:21"), "PROXY UNKNOWN\r\n");
     }
 
+    /// Behind a load balancer it is that which the client has connected to.
+    #[test]
+    fn sec_15_the_header_names_what_the_client_has_dialled() {
+        let [peer, dialled, local] =
+            ["198.51.100.7:40000", "203.0.113.10:21", "172.16.0.10:2121"].map(|addr| addr.parse().unwrap());
+        let header = of_control(V1, Endpoint::behind(peer, dialled, local));
+        assert_eq!(header, "PROXY TCP4 198.51.100.7 203.0.113.10 40000 21\r\n");
+    }
+
     /// The bytes of §2.2: signature, version 2 and PROXY, family and STREAM, length, addresses, ports.
     #[test]
     fn a_binary_header() {
