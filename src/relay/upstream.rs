@@ -439,19 +439,6 @@ mod tests {
         }
     }
 
-    /// What comes from a client's address does not look like a loop, once it has been connected.
-    #[tokio::test]
-    async fn sec_03_a_loop_is_seen_before_a_clients_address_hides_it() {
-        let mut connector = connector("127.0.0.1:2121", "ftp.example.com:2121");
-        connector.source = Source::Client;
-        let mut config = Config::clone(&connector.config);
-        config.listeners[0].bind = vec!["0.0.0.0:2121".parse().unwrap()];
-        connector.config = Arc::new(config);
-        let target = "127.7.7.7:2121".parse().unwrap();
-        let error = connector.connect_to_one_of(&[target], CLIENT, Duration::from_secs(1)).await.unwrap_err();
-        assert!(matches!(error, ConnectError::Loop), "{error}");
-    }
-
     #[test]
     fn a_server_that_sees_its_clients_bans_one_of_them() {
         let mut connector = connector("127.0.0.1:2121", "ftp.example.com:21");

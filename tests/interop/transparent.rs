@@ -167,6 +167,17 @@ fn a_server_that_answers_past_the_proxy_is_explained() {
     assert!(proxy.said().contains("no answer came back: load the nft rules"), "{}", proxy.said());
 }
 
+/// Connected, it would not look like one: it comes from the client's address. So it is seen before.
+#[test]
+fn sec_03_an_upstream_that_is_the_proxy_itself_is_refused_before_a_packet_is_sent() {
+    let net = network();
+    let proxy = proxy::start(&net, Host::Proxy, &PROXY_YAML.replace("172.16.0.20:21", "172.16.0.10:21"), 21);
+    let refused = bounded(&curl(&net, &[&format!("ftp://{EIP}/")]), Duration::from_secs(30));
+    assert!(!refused.success && !refused.timed_out, "{}", refused.transcript);
+    assert!(proxy.said().contains("error=it is one of our own listeners"), "{}\n{}", refused.transcript, proxy.said());
+    assert!(!proxy.said().contains("session=2 "), "{}", proxy.said());
+}
+
 /// `ftp-alg` on the proxy's machine with a configuration that is there already.
 fn ftp_alg(net: &Net, how: &[&str], command: &str) -> Outcome {
     let path = net.scratch().join("proxy.yaml");
