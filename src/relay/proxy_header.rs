@@ -51,10 +51,14 @@ pub(super) async fn dial(
     Ok(stream)
 }
 
-/// From the client's address to the one that it has connected to. If these are of two families there is no way to write
-/// them (the specification, §2.1 and §2.2), and the header says `UNKNOWN`: the server takes the connection for what it is.
+/// From the client's address to the one that it has connected to. Of two families both are written as IPv6, as HAProxy does
+/// it (`make_proxy_line_v1`, `_v2`): otherwise the specification (§2.1, §2.2) has but `UNKNOWN`, and the server would take
+/// the client for us.
 fn write(version: HeaderVersion, client: Endpoint) -> Bytes {
-    let addresses = (client.peer, client.dialled);
+    let mut addresses = (client.peer, client.dialled);
+    if addresses.0.is_ipv4() != addresses.1.is_ipv4() {
+        addresses = (as_ipv6(addresses.0), as_ipv6(addresses.1));
+    }
     match version {
         HeaderVersion::V1 => v1::Addresses::from(addresses).to_string().into(),
         HeaderVersion::V2 => {
@@ -63,6 +67,14 @@ fn write(version: HeaderVersion, client: Endpoint) -> Bytes {
                 .expect("two addresses are 36 bytes, of 65,535 that the length can say")
                 .into()
         }
+    }
+}
+
+/// An IPv4 address as `::ffff:a.b.c.d` (RFC 4291 §2.5.5.2).
+fn as_ipv6(addr: SocketAddr) -> SocketAddr {
+    match addr {
+        SocketAddr::V4(addr) => (addr.ip().to_ipv6_mapped(), addr.port()).into(),
+        SocketAddr::V6(_) => addr,
     }
 }
 
@@ -87,7 +99,27 @@ mod tests {
         assert_eq!(header("[2001:db8::7]:40000", "[::1]:21"), "PROXY TCP6 2001:db8::7 ::1 40000 21\r\n");
         // The interface of a link-local address is nobody else's business.
         assert_eq!(header("[fe80::7%3]:40000", "[fe80::1%3]:21"), "PROXY TCP6 fe80::7 fe80::1 40000 21\r\n");
-        assert_eq!(header("[2001:db8::7]:40000", "203.0.113.10:21"), "PROXY UNKNOWN\r\n");
+    }
+
+    /// A load balancer of both families in front of us says so, and we read `::ffff:203.0.113.10` as IPv4.
+    #[test]
+    fn sec_15_the_client_is_named_also_where_it_has_dialled_the_other_family() {
+        let (six, four) = ("[2001:db8::7]:40000", "203.0.113.10:21");
+        let line = |peer, dialled| of_control(V1, client(peer, dialled));
+        assert_eq!(line(six, four), "PROXY TCP6 2001:db8::7 ::ffff:203.0.113.10 40000 21\r\n");
+        assert_eq!(line(four, six), "PROXY TCP6 ::ffff:203.0.113.10 2001:db8::7 21 40000\r\n");
+        let binary = of_control(V2, client(six, four));
+        assert_eq!((&binary[12..16], binary.len()), (&[0x21, 0x21, 0, 36][..], 16 + 36));
+        assert_eq!(binary[32..48], std::net::Ipv4Addr::new(203, 0, 113, 10).to_ipv6_mapped().octets());
+    }
+
+    /// Behind a load balancer it is that which the client has connected to.
+    #[test]
+    fn sec_15_the_header_names_what_the_client_has_dialled() {
+        let [peer, dialled, local] =
+            ["198.51.100.7:40000", "203.0.113.10:21", "172.16.0.10:2121"].map(|addr| addr.parse().unwrap());
+        let header = of_control(V1, Endpoint::behind(peer, dialled, local));
+        assert_eq!(header, "PROXY TCP4 198.51.100.7 203.0.113.10 40000 21\r\n");
     }
 
     /// The bytes of §2.2: signature, version 2 and PROXY, family and STREAM, length, addresses, ports.
@@ -99,10 +131,6 @@ mod tests {
         assert_eq!(four, [signature, &[0x21, 0x11, 0, 12], &addresses].concat());
         let six = of_control(V2, client("[2001:db8::7]:40000", "[::1]:21"));
         assert_eq!((&six[..16], six.len()), (&[signature, &[0x21, 0x21, 0, 36]].concat()[..], 16 + 36));
-        // AF_UNSPEC: nothing follows. The protocol is of no use then (§2.2: "the receiver should ignore address information").
-        let mixed = of_control(V2, client("[2001:db8::7]:40000", "203.0.113.10:21"));
-        assert_eq!((&mixed[..13], &mixed[14..]), (&[signature, &[0x21]].concat()[..], &[0, 0][..]));
-        assert_eq!(mixed[13] >> 4, 0);
     }
 
     #[tokio::test]

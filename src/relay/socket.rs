@@ -125,11 +125,18 @@ pub(crate) fn may_be_transparent() -> bool {
 
 /// Binds to an address that may be another machine's: that of the server which a client has dialled (TPROXY).
 fn bind_anywhere(socket: SockRef<'_>, addr: SocketAddr) -> io::Result<()> {
+    let family = Family::of(addr.ip());
     match socket.bind(&addr.into()) {
         Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
             // What is missing is the address, not the permission to do without it.
-            transparent(&socket, Family::of(addr.ip())).map_err(|_| error)?;
+            transparent(&socket, family).map_err(|_| error)?;
             socket.bind(&addr.into())
+        }
+        // It may be another machine's all the same, and what is sent to it is taken in for transparent sockets alone.
+        Ok(()) if !addr.ip().is_unspecified() && transparent::anybody_may_bind(family) => {
+            // Without the permission it is an address of ours, or the network's part is missing as well.
+            let _ = transparent(&socket, family);
+            Ok(())
         }
         bound => bound,
     }

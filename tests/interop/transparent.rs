@@ -47,9 +47,9 @@ fn network() -> Net {
     net.nft(Host::Proxy, include_str!("../../deploy/transparent/transparent.nft"));
     // Twice: it must be possible to run it again.
     for _ in 0..2 {
-        run(net.command(Host::Proxy, "sh").arg(script("routes.sh")));
+        run(&mut net.command(Host::Proxy, script("routes.sh")));
     }
-    run(net.command(Host::Server, "sh").arg(script("server-routes.sh")).args(["172.16.0.10", "2001:db8:2::10"]));
+    run(net.command(Host::Server, script("server-routes.sh")).args(["172.16.0.10", "2001:db8:2::10"]));
     net.nft(Host::Server, SOURCES);
     net
 }
@@ -167,6 +167,17 @@ fn a_server_that_answers_past_the_proxy_is_explained() {
     assert!(proxy.said().contains("no answer came back: load the nft rules"), "{}", proxy.said());
 }
 
+/// Connected, it would not look like one: it comes from the client's address. So it is seen before.
+#[test]
+fn sec_03_an_upstream_that_is_the_proxy_itself_is_refused_before_a_packet_is_sent() {
+    let net = network();
+    let proxy = proxy::start(&net, Host::Proxy, &PROXY_YAML.replace("172.16.0.20:21", "172.16.0.10:21"), 21);
+    let refused = bounded(&curl(&net, &[&format!("ftp://{EIP}/")]), Duration::from_secs(30));
+    assert!(!refused.success && !refused.timed_out, "{}", refused.transcript);
+    assert!(proxy.said().contains("error=it is one of our own listeners"), "{}\n{}", refused.transcript, proxy.said());
+    assert!(!proxy.said().contains("session=2 "), "{}", proxy.said());
+}
+
 /// `ftp-alg` on the proxy's machine with a configuration that is there already.
 fn ftp_alg(net: &Net, how: &[&str], command: &str) -> Outcome {
     let path = net.scratch().join("proxy.yaml");
@@ -211,5 +222,19 @@ fn cap_net_raw_is_enough() {
     let proxy = Daemon::start(command.arg(&path), net.scratch().join("proxy.log"), 21);
     let cells = [Client::Lftp, Client::Ftplib].map(|client| Cell::plain(client, client.modes()[0]));
     run_cells(&net, &server, &proxy, &cells, 2);
+    only_clients_were_seen(&net, &server);
+}
+
+/// Where keepalived or the like have let everybody bind any address, a socket still has to be transparent for its
+/// answers to be taken in.
+#[test]
+fn sockets_are_transparent_where_any_address_can_be_bound() {
+    let net = network();
+    let anybody = "echo 1 > /proc/sys/net/ipv4/ip_nonlocal_bind; echo 1 > /proc/sys/net/ipv6/ip_nonlocal_bind";
+    run(net.command(Host::Proxy, "sh").args(["-c", anybody]));
+    let both = "listen=NO\nlisten_ipv6=YES\n";
+    let server = Server::start_configured(&net, Kind::Vsftpd, Security::Plain, both, &[]);
+    let proxy = proxy::start(&net, Host::Proxy, PROXY_YAML, 21);
+    run_cells(&net, &server, &proxy, &SOME_CELLS, 8);
     only_clients_were_seen(&net, &server);
 }

@@ -122,6 +122,28 @@ fn data_that_the_server_opens_has_no_header() {
     server.expect("the file");
 }
 
+/// TLS that is passed through: its data ports are the server's own.
+#[test]
+fn sec_15_data_that_is_passed_through_says_who_the_client_is() {
+    const PORT: u16 = 30_001;
+    let more = "tls: { client: { mode: passthrough, passthrough_ports: 30000-30003 } }";
+    for server in ["proxy_protocol: v2", "proxy_protocol: v2, proxy_protocol_data: true"] {
+        let scene = Scene::start(Setup { server, more, ..Setup::default() });
+        let mut session = scene.silent_session(scene.net.client());
+        session.server.expect(header("v2", &session.client));
+        session.reply("220 ready\r\n");
+        session.exchange("AUTH TLS\r\n", "234 Proceed.\r\n");
+        let door = Door::open(&scene.log, "the server's data port", scene.net.server().ip(), PORT);
+        let mut client = Wire::connect(&scene.log, "data", scene.net.client(), (scene.net.proxy().ip(), PORT).into());
+        let mut accepted = door.accept();
+        if server.contains("data") {
+            accepted.expect(header("v2", &client));
+        }
+        client.send("within TLS");
+        accepted.expect("within TLS");
+    }
+}
+
 /// A server with TLS, up to its greeting: its end of the connection within TLS.
 fn accept_tls(server: Wire) {
     let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["ftp.example".into()]).unwrap();
