@@ -22,6 +22,7 @@
 //! | module | what | pure |
 //! |---|---|---|
 //! | `main`, `cli` | arguments, log, exit codes | |
+//! | [`service`] | from the start to the end: signals, reload, the service manager | |
 //! | [`discover`] | names that are announced, looked up now and again | |
 //! | [`relay`] | the shell: sockets, tasks, copying | |
 //! | [`config`] | `proxy.yaml`, valid by construction | |
@@ -63,89 +64,7 @@ pub mod ftp;
 pub mod nat;
 pub mod proxy_protocol;
 pub mod relay;
+pub mod service;
 pub mod session;
 
-use std::io;
-
-use tokio::signal::unix::{Signal, SignalKind, signal};
-
-use config::Config;
-use relay::{Proxy, StartError, descriptors};
-
-/// Why [`run`] did not end as it should.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// It could not begin.
-    #[error(transparent)]
-    Start(#[from] StartError),
-    /// The handlers of signals could not be installed.
-    #[error("cannot handle signals: {0}")]
-    Signals(io::Error),
-}
-
-/// Serves until SIGTERM or SIGINT. Then nobody new is accepted, transfers finish (`timeouts.drain` at most), and a
-/// second signal ends at once. SIGHUP reads the certificates again, and never ends anything. Runs inside a tokio runtime.
-///
-/// # Errors
-/// If it could not begin to serve.
-pub async fn run(config: Config) -> Result<(), RunError> {
-    let mut signals = Signals::install().map_err(RunError::Signals)?;
-    descriptors::raise_limit();
-    let names = discover::names(&config);
-    tokio::select! {
-        () = discover::resolve(&names) => {}
-        () = signals.stop(|| tracing::info!("SIGHUP: nothing to read again yet")) => {
-            tracing::info!("stopping before anything was served");
-            return Ok(());
-        }
-    }
-    let proxy = Proxy::start(config)?;
-    tokio::spawn(discover::refresh(names));
-    signals
-        .stop(|| {
-            tracing::info!("SIGHUP: reading the certificates again");
-            proxy.reload();
-        })
-        .await;
-    tracing::info!("stopping: transfers may finish, a second signal ends them");
-    proxy.stop();
-    tokio::select! {
-        all = proxy.drained() => {
-            if !all {
-                tracing::warn!("sessions still ran at the end of timeouts.drain; they are cut");
-            }
-        }
-        () = signals.stop(|| tracing::info!("SIGHUP: nothing is read again while stopping")) => {
-            tracing::warn!("second signal: sessions that still run are cut");
-        }
-    }
-    Ok(())
-}
-
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    fn install() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    /// Waits for SIGTERM or SIGINT. Each SIGHUP until then is a `reload`; one that comes while another is served may be
-    /// the same one. Cancel safe.
-    async fn stop(&mut self, reload: impl Fn()) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                _ = self.hangup.recv() => reload(),
-            }
-        }
-    }
-}
+pub use service::{RunError, Service};

@@ -6,8 +6,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the top to the bottom; each may use what comes after it, and itself.
-const LAYERS: &[&str] =
-    &["main", "cli", "lib", "discover", "relay", "config", "session", "ftp", "nat", "proxy_protocol", "addr"];
+const LAYERS: &[&str] = &[
+    "main",
+    "cli",
+    "lib",
+    "service",
+    "discover",
+    "relay",
+    "config",
+    "session",
+    "ftp",
+    "nat",
+    "proxy_protocol",
+    "addr",
+];
 
 /// The layers without sockets, tasks, files and clocks.
 const PURE: &[&str] = &["session", "ftp", "nat", "proxy_protocol", "addr"];

@@ -30,6 +30,8 @@ mod passive;
 mod passthrough;
 mod proxy_protocol;
 mod quotas;
+mod reload;
+mod service;
 mod shutdown;
 mod timeouts;
 mod tls;
