@@ -261,8 +261,9 @@ fn rel_14_limits_count_on() {
     scene.proxy.reload(&yaml(&scene, Setup::default()));
     scene.proxy.reload(&yaml(&scene, Setup { more: "limits: { login_failures: 1 }", ..Setup::default() }));
     // Slowed down since the first failure, which was before the reloads.
-    guesser.client.send("USER alice\r\nPASS guess\r\n");
-    guesser.server.silence(Duration::from_secs(1));
+    let mut again = scene.greeted(scene.net.stranger());
+    again.client.send("USER alice\r\nPASS guess\r\n");
+    again.server.silence(Duration::from_secs(1));
 }
 
 #[test]
