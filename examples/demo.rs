@@ -12,7 +12,9 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use ftp_alg::Service;
 use ftp_alg::config::Config;
+use ftp_alg::privileges::Privileges;
 use libunftp::ServerBuilder;
 use libunftp::options::ActivePassiveMode;
 use rand::RngExt as _;
@@ -72,7 +74,9 @@ fn demo(once: bool) -> Result<()> {
     runtime.spawn(serve_files(files.path().to_owned()));
     await_listener(SERVER).context("the FTP server does not start")?;
     let config = Config::parse(PROXY_YAML, "demo.yaml").map_err(|errors| anyhow::anyhow!("{errors}"))?;
-    let proxy = runtime.spawn(ftp_alg::run(config));
+    let privileges = Privileges::give_up(&config)?;
+    let service = Service { config, file: "demo.yaml".into(), commands: None, inherited: Vec::new(), privileges };
+    let proxy = runtime.spawn(service.run());
     await_listener(PROXY).context("the proxy does not start")?;
 
     println!("An FTP server listens on {SERVER}, ftp-alg in front of it on {PROXY}:\n\n{}", indented(PROXY_YAML));

@@ -11,6 +11,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::service::command;
+
 pub use check::{CheckError, become_user, check, not_here, warnings};
 use log::parse_filter;
 pub use log::{Log, LogError, LogFormat, LostLines};
@@ -33,8 +35,17 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Serve until SIGTERM or SIGINT; running transfers may finish, a second signal ends at once.
+    /// Serve until SIGTERM or SIGINT; running transfers may finish, a second signal ends at once. SIGHUP reads the
+    /// configuration again.
     Run(Run),
+    /// Tell the ftp-alg that runs to read its configuration again, and wait for its answer.
+    ///
+    /// New sessions have the new configuration, those that run keep theirs. If anything is wrong with it, or an address or
+    /// port cannot be bound, or a certificate not be used, nothing changes.
+    ///
+    /// Exit codes: 0 the new configuration is in use, 1 no ftp-alg has answered, 2 it has refused, and the reasons are
+    /// printed.
+    Reload(Reload),
     /// Check the configuration, resolve its names, ask for the public address, read its certificates, and print what is
     /// announced and which ports to open.
     ///
@@ -58,6 +69,29 @@ pub struct Run {
     /// Without it the variable RUST_LOG decides, and without that `info`.
     #[arg(long, value_name = "LEVEL", value_parser = parse_filter)]
     pub log_level: Option<String>,
+    /// Where to take commands (`ftp-alg reload`): a Unix socket, made for the user that this runs as alone. Without it
+    /// `control.sock` in the directory of the service, if systemd has made one (`RuntimeDirectory=`), and else nowhere.
+    #[arg(long, value_name = "SOCKET")]
+    pub control: Option<PathBuf>,
+}
+
+impl Run {
+    /// Where to take commands, if anywhere: `--control`, or in the directory that systemd has made for the service.
+    #[must_use]
+    pub fn control_socket(&self) -> Option<PathBuf> {
+        // Several directories are separated by colons (systemd.exec(5)); ours is the first.
+        let of_service = || Some(std::env::var("RUNTIME_DIRECTORY").ok()?.split(':').next()?.to_owned());
+        let of_service = || of_service().filter(|directory| !directory.is_empty());
+        self.control.clone().or_else(|| Some(PathBuf::from(of_service()?).join(command::SOCKET_NAME)))
+    }
+}
+
+/// Options of `reload`.
+#[derive(Debug, Args)]
+pub struct Reload {
+    /// Where the ftp-alg that is meant takes commands.
+    #[arg(long, value_name = "SOCKET", default_value = command::DEFAULT_SOCKET)]
+    pub control: PathBuf,
 }
 
 /// The configuration file.

@@ -55,6 +55,28 @@ pub async fn resolve(names: &[Arc<ResolvedName>]) {
     while look_ups.join_next().await.is_some() {}
 }
 
+/// Names that are to be announced have no address.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot resolve {}, which is to be announced; `ftp-alg check` says why", .0.join(", "))]
+pub struct Unresolved(Vec<String>);
+
+/// Looks every name of another configuration up. What the `earlier` names have found serves on where there is no answer.
+///
+/// # Errors
+/// Nothing is known of some: every PASV would fail.
+pub async fn resolve_anew(names: &[Arc<ResolvedName>], earlier: &[Arc<ResolvedName>]) -> Result<(), Unresolved> {
+    for name in names {
+        if let Some(known) = earlier.iter().find(|known| known.name() == name.name()) {
+            name.set(known.addresses());
+        }
+    }
+    resolve(names).await;
+    let unknown = names.iter().filter(|name| name.addresses().is_empty());
+    let mut unknown: Vec<String> = unknown.map(|name| name.name().to_owned()).collect();
+    unknown.dedup();
+    if unknown.is_empty() { Ok(()) } else { Err(Unresolved(unknown)) }
+}
+
 /// Keeps every name up to date, for ever.
 pub async fn refresh(names: Vec<Arc<ResolvedName>>) {
     if names.is_empty() {
@@ -87,6 +109,16 @@ async fn look_up(name: &ResolvedName) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn rel_14_a_new_name_must_be_known_and_an_old_one_may_be_remembered() {
+        let name = || Arc::new(ResolvedName::new("ftp.invalid"));
+        let (known, new) = (name(), name());
+        assert!(resolve_anew(&[Arc::clone(&new)], &[Arc::clone(&known)]).await.is_err());
+        known.set(vec!["203.0.113.10".parse().unwrap()]);
+        resolve_anew(&[Arc::clone(&new)], &[Arc::clone(&known)]).await.unwrap();
+        assert_eq!(new.addresses(), known.addresses());
+    }
 
     #[tokio::test]
     async fn rel_25_a_failed_look_up_keeps_the_last_good_address() {

@@ -22,6 +22,7 @@
 //! | module | what | pure |
 //! |---|---|---|
 //! | `main`, `cli` | arguments, log, exit codes | |
+//! | [`service`] | from the start to the end: signals, reload, the service manager | |
 //! | [`privileges`] | what the process may do | |
 //! | [`discover`] | what is announced, found out now and again: names, the public address | |
 //! | [`admin`] | metrics, health and live sessions, over HTTP | |
@@ -72,125 +73,7 @@ pub mod nat;
 pub mod privileges;
 pub mod proxy_protocol;
 pub mod relay;
+pub mod service;
 pub mod session;
 
-use std::io;
-use std::time::Duration;
-
-use tokio::signal::unix::{Signal, SignalKind, signal};
-
-use admin::AdminError;
-use config::Config;
-use discover::{DiscoverError, PublicAddress};
-use relay::{Proxy, StartError, descriptors};
-
-/// How long the end of the program waits for the transfer log to be written.
-const LAST_LINES: Duration = Duration::from_secs(2);
-
-/// Why [`run`] did not end as it should.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// It could not begin.
-    #[error(transparent)]
-    Start(#[from] StartError),
-    /// There is no admin interface.
-    #[error(transparent)]
-    Admin(#[from] AdminError),
-    /// The public address is to be announced and not known.
-    #[error(transparent)]
-    PublicAddress(#[from] DiscoverError),
-    /// The handlers of signals could not be installed.
-    #[error("cannot handle signals: {0}")]
-    Signals(io::Error),
-}
-
-/// Serves until SIGTERM or SIGINT. Then nobody new is accepted, transfers finish (`timeouts.drain` at most), and a
-/// second signal ends at once. SIGHUP reads the certificates again and opens the transfer log anew, and never ends
-/// anything. Runs inside a tokio runtime.
-///
-/// # Errors
-/// If it could not begin to serve.
-pub async fn run(config: Config) -> Result<(), RunError> {
-    let mut signals = Signals::install().map_err(RunError::Signals)?;
-    descriptors::raise_limit();
-    let names = discover::names(&config);
-    let public = PublicAddress::of(&config)?;
-    let first = async {
-        match &public {
-            Some(public) => public.find_first().await.map(Some),
-            None => Ok(None),
-        }
-    };
-    tokio::select! {
-        ((), found) = async { tokio::join!(discover::resolve(&names), first) } => { found?; }
-        () = signals.stop(|| tracing::info!("SIGHUP: nothing to read again yet")) => {
-            tracing::info!("stopping before anything was served");
-            return Ok(());
-        }
-    }
-    let admin = config.admin.map(admin::Server::bind).transpose()?;
-    let proxy = Proxy::start(config)?;
-    if let Some(admin) = admin {
-        // To the very end: who waits for the last transfers wants to see them.
-        tokio::spawn(admin.serve(proxy.insight()));
-    }
-    tokio::spawn(discover::refresh(names));
-    if let Some(public) = public {
-        tokio::spawn(public.refresh());
-    }
-    signals
-        .stop(|| {
-            tracing::info!("SIGHUP: reading the certificates again");
-            proxy.reload();
-            proxy.reopen_logs();
-        })
-        .await;
-    tracing::info!("stopping: transfers may finish, a second signal ends them");
-    proxy.stop();
-    tokio::select! {
-        all = proxy.drained() => {
-            if !all {
-                tracing::warn!("sessions still ran at the end of timeouts.drain; they are cut");
-            }
-        }
-        () = signals.stop(|| {
-            tracing::info!("SIGHUP: nothing is read again while stopping");
-            proxy.reopen_logs();
-        }) => {
-            tracing::warn!("second signal: sessions that still run are cut");
-        }
-    }
-    let transfers = proxy.transfers().clone();
-    if tokio::task::spawn_blocking(move || transfers.close(LAST_LINES)).await.is_err() {
-        tracing::error!("the transfer log may lack its last lines");
-    }
-    Ok(())
-}
-
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    fn install() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    /// Waits for SIGTERM or SIGINT. Each SIGHUP until then is a `reload`; one that comes while another is served may be
-    /// the same one. Cancel safe.
-    async fn stop(&mut self, reload: impl Fn()) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                _ = self.hangup.recv() => reload(),
-            }
-        }
-    }
-}
+pub use service::{RunError, Service};

@@ -1,13 +1,17 @@
 //! `ftp-alg`: arguments → configuration → fewer privileges → tracing → runtime → run.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
+use std::net::TcpListener;
 use std::process::ExitCode;
 
 use anyhow::{Context, Error};
 use clap::Parser;
+use ftp_alg::Service;
 use ftp_alg::cli::{self, Cli, Command, EXIT_FAILURE, EXIT_USAGE, SessionsError};
 use ftp_alg::config::Config;
 use ftp_alg::privileges::Privileges;
+use ftp_alg::service::command::{self, ReloadError};
+use listenfd::ListenFd;
 
 /// Why the process ends, with its exit code.
 struct Failure(u8, Error);
@@ -15,6 +19,7 @@ struct Failure(u8, Error);
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(options) => run(&options),
+        Command::Reload(options) => reload(&options),
         Command::Check(file) => check(&file),
         Command::Sessions(options) => sessions(&options),
     };
@@ -29,6 +34,8 @@ fn main() -> ExitCode {
 
 fn run(options: &cli::Run) -> Result<(), Failure> {
     let filter = options.log_filter().map_err(usage)?;
+    // While there is one thread: it takes them out of the environment.
+    let inherited = inherited().context("cannot use a socket that was passed on (LISTEN_FDS)").map_err(failure)?;
     let config = Config::load(&options.file.config).map_err(usage)?;
     // Before there are threads: each would keep what it has.
     let privileges = Privileges::give_up(&config).map_err(failure)?;
@@ -40,10 +47,25 @@ fn run(options: &cli::Run) -> Result<(), Failure> {
     }
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime").map_err(failure)?;
     runtime.spawn(log.lost().tell());
-    let outcome = runtime.block_on(ftp_alg::run(config)).map_err(failure);
+    let (file, commands) = (options.file.config.clone(), options.control_socket());
+    let service = Service { config, file, commands, inherited, privileges };
+    let outcome = runtime.block_on(service.run()).map_err(failure);
     // What still runs is cut here; a look-up that a name server does not answer must not keep the process.
     runtime.shutdown_background();
     outcome
+}
+
+/// The sockets that systemd has passed on (sd_listen_fds(3)).
+fn inherited() -> io::Result<Vec<TcpListener>> {
+    let mut passed = ListenFd::from_env();
+    (0..passed.len()).filter_map(|i| passed.take_tcp_listener(i).transpose()).collect()
+}
+
+fn reload(options: &cli::Reload) -> Result<(), Failure> {
+    command::reload(&options.control).map_err(|error| match error {
+        ReloadError::Refused(_) => usage(error),
+        ReloadError::Unreachable { .. } | ReloadError::Unanswered(_) => failure(error),
+    })
 }
 
 fn check(file: &cli::ConfigFile) -> Result<(), Failure> {

@@ -13,6 +13,7 @@ pub(crate) mod descriptors;
 mod directory;
 mod encryption;
 mod gate;
+mod generation;
 mod insight;
 mod journal;
 mod listener;
@@ -22,6 +23,7 @@ mod passthrough;
 pub mod ports;
 mod proxy_header;
 pub mod socket;
+mod sockets;
 pub mod splice;
 pub mod tls;
 mod upstream;
@@ -29,36 +31,34 @@ mod wire;
 pub mod xferlog;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::sync::Notify;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::admission::Admission;
-use self::descriptors::{Plan, TooFewDescriptors};
 use self::directory::Directory;
-use self::encryption::{Encryption, EncryptionError};
+use self::encryption::Encryption;
 use self::gate::{Gate, Waiting};
+pub use self::generation::{Obstacle, Proxy, StartError};
 use self::insight::Impediments;
 pub use self::insight::{Insight, LiveSession, State};
-use self::listener::{ListenError, Refusals};
+use self::listener::Refusals;
 use self::live::Live;
 use self::logins::Logins;
-use self::passthrough::Sessions;
-use self::ports::bind::wildcard;
-use self::ports::{BindError, PortPool, PortRegistry};
+use self::passthrough::{Router, Sessions};
+use self::ports::PortPool;
+use self::ports::bind::{Tenure, wildcard};
+use self::sockets::Sockets;
 use self::splice::Pipes;
 use self::xferlog::TransferLog;
 use crate::addr::{Family, Leg, PerLeg};
-use crate::config::{Config, DataPorts, LegConfig, Listener, Selection, Source, Upstream};
+use crate::config::{Config, DataPorts, Listener, Selection, Source, Upstream};
 use crate::metrics::{ListenerMetrics, Metrics};
 use crate::session::Settings;
 
-/// What the sessions of a listener share.
+/// What the sessions of a listener share, and keep when a reload gives it another configuration.
 #[derive(Debug)]
 struct Shared {
     config: Listener,
@@ -73,6 +73,8 @@ struct Shared {
     /// Those that client and server encrypt between them.
     passed: Arc<Sessions>,
     metrics: Arc<ListenerMetrics>,
+    /// Where their data connections come in. Open for as long as there are sessions.
+    passthrough_ports: Arc<Tenure>,
     process: Process,
 }
 
@@ -93,33 +95,10 @@ struct Process {
     impediments: Impediments,
     /// Of files.
     transfers: TransferLog,
-}
-
-impl Shared {
-    /// At most `sessions` at once.
-    fn new(
-        listener: &Listener,
-        config: &Arc<Config>,
-        ports: PerLeg<PortPool>,
-        sessions: u32,
-        process: Process,
-    ) -> Result<Arc<Self>, EncryptionError> {
-        let limits = &listener.limits;
-        let metrics = process.metrics.listener(listener);
-        Ok(Arc::new(Self {
-            encryption: Encryption::load(listener)?,
-            admission: Admission::new(sessions, limits.sessions_per_address.map(NonZeroU32::get)),
-            logins: Logins::new(&listener.name, limits.login_failures.get()),
-            passed: Arc::default(),
-            settings: Arc::new(settings(listener)),
-            directory: Directory::new(listener, config, &metrics),
-            config: listener.clone(),
-            gate: Gate::new(listener, &process),
-            metrics,
-            ports,
-            process,
-        }))
-    }
+    /// Where clients connect.
+    control: Arc<Sockets>,
+    /// What is relayed as it is.
+    passthrough: Arc<Router>,
 }
 
 #[cfg(test)]
@@ -128,150 +107,7 @@ impl Shared {
     fn for_tests() -> Arc<Self> {
         let yaml = "listeners: [{ bind: \"127.0.0.1:2121\", upstream: \"127.0.0.2:21\", client: { address_map: \
                     [{ peers: any, announce: local }], data_ports: 20000 } }]";
-        let config = Arc::new(Config::parse(yaml, "test.yaml").expect("a valid configuration"));
-        let registry = PortRegistry::bind(&[]).expect("nothing to bind");
-        let pool = || registry.pool(&[], &DataPorts::Any);
-        let ports = PerLeg { client: pool(), server: pool() };
-        Self::new(&config.listeners[0], &config, ports, 1, Process::default()).expect("no files to read")
-    }
-}
-
-/// Why the proxy cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// A control address cannot be bound.
-    #[error(transparent)]
-    Listen(#[from] ListenError),
-    /// No port of a range can be bound.
-    #[error(transparent)]
-    Ports(#[from] BindError),
-    /// The configuration needs more open files than the process may have.
-    #[error(transparent)]
-    Descriptors(#[from] TooFewDescriptors),
-    /// Certificates, or those who vouch for the server, cannot be used.
-    #[error(transparent)]
-    Encryption(#[from] EncryptionError),
-    /// Connections cannot come from the clients' addresses.
-    #[error("listener {listener}: {source}")]
-    Transparent {
-        /// The listener's name.
-        listener: String,
-        /// What is missing, with a remedy.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// The transfer log cannot be opened.
-    #[error(transparent)]
-    TransferLog(#[from] xferlog::OpenError),
-}
-
-/// A proxy with every address bound, which serves until it is told to stop.
-#[derive(Debug)]
-pub struct Proxy {
-    process: Process,
-    drain: Duration,
-    /// Wakes whoever reads the certificates.
-    reload: Arc<Notify>,
-    /// The data ports stay open as long as there are sessions.
-    _registry: PortRegistry,
-    _passthrough: DropGuard,
-}
-
-impl Proxy {
-    /// Binds every control address and every data port, and begins to serve. Runs inside a tokio runtime.
-    ///
-    /// # Errors
-    /// What cannot be bound, or has no room within the limit on open files, with a remedy.
-    pub fn start(config: Config) -> Result<Self, StartError> {
-        let transfers = TransferLog::open(config.log.transfers.as_deref())?;
-        let process = Process { transfers, ..Process::default() };
-        let plan = Plan::new(&config, descriptors::limit())?;
-        plan.warn();
-        may_use_client_addresses(&config)?;
-        let (ranges, gated) = (data_ports(&config), gated_ports(&config, &process));
-        let intercepts = config.listeners.iter().any(|listener| listener.upstream.intercepts());
-        if intercepts {
-            tell_what_can_be_intercepted();
-        }
-        let registry = PortRegistry::bind_behind(&ranges, &gated, intercepts)?;
-        let config = Arc::new(config);
-        let drain = config.listeners.iter().map(|listener| listener.timeouts.drain).max().unwrap_or_default();
-        let mut bound = Vec::new();
-        let open = CancellationToken::new();
-        let passthrough = open.clone().drop_guard();
-        for (listener, sessions) in config.listeners.iter().zip(plan.sessions()) {
-            let pool = |leg: Leg, config: &LegConfig| {
-                registry.pool(&data_addresses(listener, leg), &config.data_ports).admitting(config.data_peer.clone())
-            };
-            let pending = listener.limits.pending_ports_per_address;
-            let intercepts = listener.upstream.intercepts();
-            let ports = PerLeg {
-                client: pool(Leg::Client, &listener.client).at_most(pending).for_any_address(intercepts),
-                server: pool(Leg::Server, &listener.server),
-            };
-            let shared = Shared::new(listener, &config, ports, sessions, process.clone())?;
-            passthrough::serve(&shared, &open)?;
-            bound.push((listener::bind(&shared)?, shared));
-        }
-        let certificates = bound.iter().filter_map(|(_, shared)| shared.encryption.client.clone()).collect();
-        let reload = Arc::new(Notify::new());
-        tokio::spawn(tls::refresh(certificates, Arc::clone(&reload)));
-        // Only now that everything is bound is anybody served.
-        for (listeners, shared) in bound {
-            for (listener, at) in listeners.into_iter().zip(&shared.config.bind) {
-                tracing::info!(listener = %shared.config.name, %at, upstream = %shared.directory, "serving");
-                tokio::spawn(listener::serve(Arc::clone(&shared), listener));
-            }
-        }
-        Ok(Self { process, drain, reload, _registry: registry, _passthrough: passthrough })
-    }
-
-    /// Reads again, in the background, what may change while it serves: certificates and keys. What is bad is logged and
-    /// changes nothing; sessions that run keep what they have.
-    pub fn reload(&self) {
-        self.reload.notify_one();
-    }
-
-    /// What the outside may know of it, for as long as the process runs.
-    #[must_use]
-    pub fn insight(&self) -> Insight {
-        Insight::new(self.process.clone())
-    }
-
-    /// Opens the transfer log anew, in the background: whoever rotates logs has renamed it. If that fails it is logged, and
-    /// the file that was open goes on. Runs inside a tokio runtime.
-    pub fn reopen_logs(&self) {
-        let transfers = self.process.transfers.clone();
-        tokio::task::spawn_blocking(move || match transfers.reopen() {
-            Ok(false) => {}
-            Ok(true) => tracing::info!("the transfer log was opened anew"),
-            Err(error) => tracing::error!("{error}; the file that was open is still written to"),
-        });
-    }
-
-    /// The log of transferred files.
-    #[must_use]
-    pub const fn transfers(&self) -> &TransferLog {
-        &self.process.transfers
-    }
-
-    /// Accepts nobody any more and asks every session to end at its next boundary.
-    pub fn stop(&self) {
-        self.process.stop.cancel();
-        self.process.tasks.close();
-    }
-
-    /// Waits until every session has ended, `timeouts.drain` at most; true if they all did. What still runs is
-    /// reset when the runtime ends, so that nothing that was cut looks complete.
-    pub async fn drained(&self) -> bool {
-        tokio::time::timeout(self.drain, self.process.tasks.wait()).await.is_ok()
-    }
-}
-
-fn tell_what_can_be_intercepted() {
-    if socket::may_be_transparent() {
-        tracing::info!("connections that nft REDIRECT or TPROXY leads here are taken");
-    } else {
-        tracing::info!("without CAP_NET_ADMIN only connections that nft REDIRECT leads here are taken, none by TPROXY");
+        generation::shared_for_tests(&Arc::new(Config::parse(yaml, "test.yaml").expect("a valid configuration")))
     }
 }
 
@@ -292,11 +128,11 @@ fn settings(listener: &Listener) -> Settings {
 }
 
 /// Whether the listeners that connect from their clients' addresses can. A session should not be what finds out.
-pub(crate) fn may_use_client_addresses(config: &Config) -> Result<(), StartError> {
+pub(crate) fn may_use_client_addresses(config: &Config) -> Result<(), Obstacle> {
     for listener in config.listeners.iter().filter(|listener| listener.source == Source::Client) {
         for bind in &listener.bind {
             socket::transparent::check(Family::of(bind.ip()))
-                .map_err(|source| StartError::Transparent { listener: listener.name.clone(), source: source.into() })?;
+                .map_err(|source| Obstacle::Transparent { listener: listener.name.clone(), source: source.into() })?;
         }
     }
     Ok(())

@@ -74,7 +74,7 @@ fn config_that_panics_on_an_unfinished_line() -> Config {
 #[tokio::test]
 async fn rel_28_a_panic_ends_one_session_and_frees_its_lease() {
     let server = TcpListener::bind(SERVER).await.unwrap();
-    let _proxy = Proxy::start(config_that_panics_on_an_unfinished_line()).unwrap();
+    let _proxy = Proxy::start(config_that_panics_on_an_unfinished_line(), Vec::new()).unwrap();
 
     let accept = async || tokio::spawn(serve_one(server.accept().await.unwrap().0));
     let doomed_at = Ipv4Addr::new(127, 28, 0, 3);

@@ -10,6 +10,7 @@ const LAYERS: &[&str] = &[
     "main",
     "cli",
     "lib",
+    "service",
     "privileges",
     "discover",
     "admin",

@@ -181,9 +181,28 @@ impl PublicAddress {
         }
     }
 
+    /// For a configuration that takes the place of an `earlier` one: what was known serves on where nothing is found now.
+    ///
+    /// # Errors
+    /// There is no usable address, and none was known.
+    pub async fn find_anew(&self, earlier: Option<&Self>) -> Result<(), DiscoverError> {
+        let known = earlier.and_then(|earlier| earlier.names.first()).map(|name| name.addresses()).unwrap_or_default();
+        match self.find().await {
+            Err(error) if known.is_empty() => Err(error),
+            Err(error) => {
+                tracing::warn!(%error, "the public address stays what it was");
+                for name in &self.names {
+                    name.set(known.clone());
+                }
+                Ok(())
+            }
+            Ok(_) => Ok(()),
+        }
+    }
+
     /// Follows the address, for ever. While nothing is found the last one stays: a service that fails for a minute
     /// must not take a working address away.
-    pub async fn refresh(self) {
+    pub async fn refresh(&self) {
         let mut ticks = tokio::time::interval(self.refresh);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // The first tick is immediate, and that request has just been made.

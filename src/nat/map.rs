@@ -102,6 +102,12 @@ impl ResolvedName {
         changed
     }
 
+    /// All that was found last; empty: not resolved yet.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        self.addresses.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The first address of this family, else the first of the other, else nothing: not resolved yet.
     #[must_use]
     pub fn get(&self, family: Family) -> Option<IpAddr> {

@@ -16,13 +16,13 @@ const DEFAULT_PER_ADDRESS: u32 = 1000;
 /// Who is there.
 #[derive(Debug)]
 pub(super) struct Admission {
-    sessions: u32,
-    per_address: u32,
     present: Mutex<Present>,
 }
 
 #[derive(Debug, Default)]
 struct Present {
+    sessions: u32,
+    per_address: u32,
     total: u32,
     by_address: HashMap<IpAddr, u32>,
     warned_of_listener: Option<Instant>,
@@ -48,19 +48,27 @@ pub(super) struct Place {
 impl Admission {
     /// At most `sessions`. Without a limit per address it is half of them or less, so that one address never takes all.
     pub(super) fn new(sessions: u32, per_address: Option<u32>) -> Arc<Self> {
-        let per_address = per_address.unwrap_or_else(|| DEFAULT_PER_ADDRESS.min(sessions.div_ceil(2)));
-        Arc::new(Self { sessions, per_address, present: Mutex::default() })
+        let admission = Arc::new(Self { present: Mutex::default() });
+        admission.limit_to(sessions, per_address);
+        admission
+    }
+
+    /// From now on it is these limits. Whoever is there counts on, also above them.
+    pub(super) fn limit_to(&self, sessions: u32, per_address: Option<u32>) {
+        let mut present = self.present();
+        present.sessions = sessions;
+        present.per_address = per_address.unwrap_or_else(|| DEFAULT_PER_ADDRESS.min(sessions.div_ceil(2)));
     }
 
     /// A place for a client.
     pub(super) fn enter(self: &Arc<Self>, client: IpAddr) -> Result<Place, Full> {
         let client = client.to_canonical();
         let present = &mut *self.present();
-        if present.total >= self.sessions {
+        if present.total >= present.sessions {
             return Err(Full::Listener);
         }
         let of_address = present.by_address.entry(client).or_default();
-        if *of_address >= self.per_address {
+        if *of_address >= present.per_address {
             return Err(Full::Address);
         }
         *of_address += 1;
@@ -130,6 +138,20 @@ mod tests {
             let places: Vec<Place> = std::iter::from_fn(|| admission.enter(ip("192.0.2.1")).ok()).collect();
             assert_eq!(places.len(), of_one_address);
         }
+    }
+
+    #[test]
+    fn rel_14_other_limits_count_who_is_there() {
+        let admission = Admission::new(3, Some(2));
+        let first = admission.enter(ip("192.0.2.1")).unwrap();
+        let second = admission.enter(ip("192.0.2.1")).unwrap();
+        admission.limit_to(1, Some(1));
+        drop(first);
+        assert_eq!(admission.enter(ip("192.0.2.2")).err(), Some(Full::Listener));
+        admission.limit_to(3, Some(1));
+        assert_eq!(admission.enter(ip("192.0.2.1")).err(), Some(Full::Address));
+        drop(second);
+        let _again = admission.enter(ip("192.0.2.1")).unwrap();
     }
 
     #[test]

@@ -5,13 +5,15 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use super::accept::Acceptor;
 use super::admission::{Full, Place};
 use super::control::Endpoint;
+use super::sockets::Sockets;
 use super::wire::{Batching, Wire};
 use super::{Shared, control, socket};
-use crate::config::{Access, FTP_DATA, SourcePort};
+use crate::config::{Access, FTP_DATA, Listener, SourcePort};
 use crate::metrics::Refused;
 use crate::proxy_protocol::Header;
 use crate::session::TOO_MANY_FAILURES;
@@ -34,29 +36,33 @@ pub struct ListenError {
 
 fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::AddrInUse => " (another program has it: `ss -ltnp` shows which)",
+        io::ErrorKind::AddrInUse => {
+            " (another program has it: `ss -ltnp` shows which; if it is ftp-alg itself, and this is a reload, restart it: a \
+             port cannot change from one address to all of them, or back, nor between control and data connections)"
+        }
         io::ErrorKind::PermissionDenied => " (ports below 1024 need root or CAP_NET_BIND_SERVICE)",
         io::ErrorKind::AddrNotAvailable => " (this machine has no such address: name its private one, or 0.0.0.0)",
         _ => "",
     }
 }
 
-/// Binds every address of a listener.
-pub(super) fn bind(shared: &Shared) -> Result<Vec<Acceptor>, ListenError> {
-    let failed = |addr, source| ListenError { listener: shared.config.name.clone(), addr, source };
+/// Binds every address of a listener; those that are bound already stay so.
+pub(super) fn bind(config: &Listener, control: &Sockets) -> Result<Vec<Arc<Acceptor>>, ListenError> {
+    let failed = |addr, source| ListenError { listener: config.name.clone(), addr, source };
     let bind = |addr: &SocketAddr| {
-        if shared.config.source_port == SourcePort::FtpData {
+        if config.source_port == SourcePort::FtpData {
             let source = SocketAddr::new(addr.ip(), FTP_DATA);
             socket::check_source(source).map_err(|error| failed(source, error))?;
         }
-        let listener = socket::listen_control(*addr, BACKLOG).map_err(|error| failed(*addr, error))?;
-        if shared.config.upstream.intercepts() {
+        let listen = || socket::listen_control(*addr, BACKLOG);
+        let listener = control.get(*addr, listen).map_err(|error| failed(*addr, error))?;
+        if config.upstream.intercepts() {
             // Not permitted without CAP_NET_ADMIN, which the start of the proxy tells; REDIRECT does without.
             let _only_redirect = listener.take_any_address();
         }
         Ok(listener)
     };
-    shared.config.bind.iter().map(bind).collect()
+    config.bind.iter().map(bind).collect()
 }
 
 /// Clients that are being told why they are not served, in all of the process; each takes a descriptor until it has
@@ -73,12 +79,13 @@ impl Default for Refusals {
     }
 }
 
-/// Accepts clients until the program stops.
-pub(super) async fn serve(shared: Arc<Shared>, listener: Acceptor) {
+/// Accepts clients until `stop`: the program stops, or another configuration serves them.
+pub(super) async fn serve(shared: Arc<Shared>, listener: Arc<Acceptor>, stop: CancellationToken) {
     loop {
         let (stream, peer) = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
             accepted = listener.accept() => accepted,
-            () = shared.process.stop.cancelled() => return,
         };
         match &shared.gate {
             None => welcome(&shared, stream, peer, None),

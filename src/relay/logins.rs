@@ -42,6 +42,11 @@ impl Logins {
         Arc::new(Self { listener: listener.to_owned(), table: Mutex::new(Table::new(limit)) })
     }
 
+    /// From now on `limits.login_failures` is this. What has failed counts on.
+    pub(super) fn limit_to(&self, limit: u32) {
+        self.table().limit_to(limit);
+    }
+
     /// Whether no login of this client would be let through.
     pub(super) fn is_refused(&self, client: IpAddr) -> bool {
         self.table().is_refused(client, Instant::now())

@@ -10,12 +10,11 @@
 
 mod sessions;
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::ops::RangeInclusive;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
-
-use tokio_util::sync::CancellationToken;
 
 use self::sessions::Entrance;
 pub(super) use self::sessions::{Passed, Sessions};
@@ -24,23 +23,59 @@ use super::control::Endpoint;
 use super::copy::Moved;
 use super::copy::opaque::copy_opaque;
 use super::gate::Gate;
-use super::ports::bind::{self, Taker};
-use super::ports::{self, BindError, SlotId};
+use super::ports::bind::{Seats, Taker, Tenure};
+use super::ports::{self, BindError};
 use super::{Shared, journal, proxy_header};
 use crate::addr::Leg;
 use crate::config::tls::ClientTls;
 use crate::config::{Config, Listener};
 use crate::session::{ChannelReport, End};
 
-/// Binds the ports of a listener, if it has any, and relays them until `stop`.
-///
-/// # Errors
-/// None of them could be bound on one of the addresses. Those that other programs hold are left out with a warning, and
-/// tried again.
-pub(super) fn serve(shared: &Arc<Shared>, stop: &CancellationToken) -> Result<(), BindError> {
-    let bound = bind::bind(&ports_of(&shared.config))?;
-    if shared.config.upstream.intercepts() { bound.taking_any_address() } else { bound }.serve(shared, stop);
-    Ok(())
+/// Whose the ports are. A session that began with an earlier configuration needs the ports of that one, and they may be
+/// those of a listener of today, too: a connection belongs to the newest that has a session of its address.
+#[derive(Debug, Default)]
+pub(super) struct Router {
+    seats: Seats,
+    /// The listeners of each address, the newest last.
+    routes: Mutex<HashMap<SocketAddr, Vec<Weak<Shared>>>>,
+}
+
+impl Router {
+    /// Binds the ports of a listener, if it has any.
+    ///
+    /// # Errors
+    /// None of them could be bound on one of the addresses. Those that other programs hold are left out with a warning,
+    /// and tried again.
+    pub(super) fn open(self: &Arc<Self>, listener: &Listener) -> Result<Arc<Tenure>, BindError> {
+        let intercepts = listener.upstream.intercepts();
+        let (tenure, missing) = Tenure::open(&ports_of(listener), intercepts, &self.seats, self)?;
+        missing.watch(&tenure, self, |router| &router.seats);
+        Ok(tenure)
+    }
+
+    /// Relays what comes to the ports of this listener, for as long as it is there.
+    pub(super) fn route(&self, shared: &Arc<Shared>) {
+        let mut routes = self.lock();
+        routes.retain(|_, listeners| {
+            listeners.retain(|listener| listener.strong_count() > 0);
+            !listeners.is_empty()
+        });
+        for (ip, ports) in ports_of(&shared.config) {
+            for at in ports.filter_map(|port| shared.passthrough_ports.listens(ip.to_canonical(), port)) {
+                routes.entry(at).or_default().push(Arc::downgrade(shared));
+            }
+        }
+    }
+
+    /// The newest first.
+    fn listeners(&self, at: SocketAddr) -> Vec<Arc<Shared>> {
+        self.lock().get(&at).into_iter().flatten().rev().filter_map(Weak::upgrade).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<SocketAddr, Vec<Weak<Shared>>>> {
+        // No code under this lock leaves the table half done.
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Every range of every listener, on every address on which it takes control connections.
@@ -57,15 +92,19 @@ fn ports_of(listener: &Listener) -> Vec<(IpAddr, RangeInclusive<u16>)> {
     }
 }
 
-impl Taker for Shared {
-    fn gate(&self, _: SlotId) -> Option<&Arc<Gate>> {
-        self.gate.as_ref().filter(|gate| gate.is_for_data())
+impl Taker for Router {
+    fn gate(&self, at: SocketAddr) -> Option<Arc<Gate>> {
+        let newest = self.listeners(at).into_iter().next()?;
+        newest.gate.clone().filter(|gate| gate.is_for_data())
     }
 
-    fn connected(self: &Arc<Self>, _: SlotId, at: SocketAddr, stream: TcpStream, from: SocketAddr) {
-        match self.passed.connected(from.ip()) {
-            Some(entrance) => {
-                self.process.tasks.spawn(relay(Arc::clone(self), entrance, stream, at.port(), from));
+    fn connected(self: &Arc<Self>, at: SocketAddr, stream: TcpStream, from: SocketAddr) {
+        let entered =
+            self.listeners(at).into_iter().find_map(|shared| Some((shared.passed.connected(from.ip())?, shared)));
+        match entered {
+            Some((entrance, shared)) => {
+                let tasks = shared.process.tasks.clone();
+                tasks.spawn(relay(shared, entrance, stream, at.port(), from));
             }
             None => ports::log_stranger(Some(at), from),
         }

@@ -1,4 +1,4 @@
-//! The data ports: bound once at start, shared by all sessions, leased for one connection each.
+//! The data ports: bound once, shared by all sessions, leased for one connection each.
 //!
 //! A [`Lease`] is the expectation that one peer connects to one port. It ends when the peer connects, so a port is
 //! busy only between 227 and that connect, and a handful of ports serve any number of transfers. The sockets stay:
@@ -11,6 +11,8 @@
 //! Leases on one port never expect a common address, whatever their rules, so what a connection is for stays unambiguous.
 //!
 //! With `data_ports: any` a lease has a listener of its own.
+//!
+//! Where ranges change while the program runs, sessions keep those that they began with: see [`bind`].
 
 pub(super) mod bind;
 mod expected;
@@ -24,20 +26,18 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::ops::RangeInclusive;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
-use tokio_util::sync::{CancellationToken, DropGuard};
 
-use self::bind::Taker;
+use self::bind::{Seat, Seats, Taker, Tenure};
 use self::lease::Outcome;
 pub use self::lease::{Lease, LeaseLost};
 use self::pool::View;
 pub use self::pool::{LeaseError, PortPool};
 use self::queue::ViewId;
-pub(super) use self::table::SlotId;
-use self::table::Table;
+use self::table::{SlotId, Table};
 use super::gate::Gate;
 use crate::config::DataPorts;
 
@@ -53,32 +53,58 @@ pub struct BindError {
     pub source: io::Error,
 }
 
-/// All data ports of the process, bound once at start. Connections are accepted until the registry and all pools and
-/// leases made from it are dropped.
+/// The data ports of one configuration. Connections are accepted until the registry and all pools and leases made from it
+/// are dropped.
 #[derive(Debug)]
 pub struct PortRegistry {
     shared: Arc<Shared>,
+    tenure: Arc<Tenure>,
+    /// What the connections to some of the ports have to pass.
+    gates: Vec<(SocketAddr, Arc<Gate>)>,
 }
 
-/// What registry, pools, leases and accepting tasks share.
+/// What the registries of all configurations, pools, leases and accepting tasks share. There is one expectation of a peer
+/// on a port, and so one table, whoever asks for leases: a session of an earlier configuration cannot be mistaken for one
+/// of a later.
 #[derive(Debug)]
 struct Shared {
-    /// Where each slot listens.
-    slots: Arc<[SocketAddr]>,
-    /// Those of the slots whose connections begin with a PROXY header.
-    gates: HashMap<SlotId, Arc<Gate>>,
+    seats: Seats,
     state: Mutex<State>,
-    /// Ends the accepting tasks with the last owner.
-    _stop: DropGuard,
 }
 
 #[derive(Debug)]
 struct State {
     table: Table<oneshot::Sender<Outcome>>,
-    /// Whether each slot listens by now.
-    bound: Vec<bool>,
+    /// Every address that was ever wanted. Its number stays, so that what rests there rests on when it is closed and opened
+    /// again.
+    slots: HashMap<SocketAddr, SlotId>,
+    /// What listens at each slot by now.
+    open: Vec<Weak<Seat>>,
+    /// Those of the addresses whose connections begin with a PROXY header.
+    gates: HashMap<SocketAddr, Arc<Gate>>,
     /// The views by their slots, so that equal ones share their queues.
     views: HashMap<Arc<[SlotId]>, ViewId>,
+}
+
+impl State {
+    fn slot(&mut self, at: SocketAddr) -> SlotId {
+        let next = self.open.len();
+        let slot = *self.slots.entry(at).or_insert(next);
+        if slot == next {
+            self.open.push(Weak::new());
+            self.table.add_slot();
+        }
+        slot
+    }
+
+    fn opened(&mut self, seat: &Arc<Seat>) {
+        let slot = self.slot(seat.at());
+        self.open[slot] = Arc::downgrade(seat);
+    }
+
+    fn is_open(&self, slot: SlotId) -> bool {
+        self.open[slot].strong_count() > 0
+    }
 }
 
 impl PortRegistry {
@@ -89,40 +115,58 @@ impl PortRegistry {
     /// # Errors
     /// None of the ports of one entry could be bound.
     pub fn bind(wanted: &[(IpAddr, RangeInclusive<u16>)]) -> Result<Self, BindError> {
-        Self::bind_behind(wanted, &[], false)
+        Self::bind_behind(None, wanted, &[], false)
     }
 
-    /// The same, where connections to some of the ports have to pass a gate first. Ranges that share a port have
-    /// gates that are alike, which the configuration sees to. `for_any_address`: connections to addresses of other
+    /// The same, beside the ports of an earlier configuration, with which it shares what both have; and where connections
+    /// to some of the ports have to pass a gate first, once it [is in use](Self::take_effect). Ranges that share a port
+    /// have gates that are alike, which the configuration sees to. `for_any_address`: connections to addresses of other
     /// machines are led here (TPROXY); whether the process may take such connections makes no difference.
     pub(super) fn bind_behind(
+        earlier: Option<&Self>,
         wanted: &[(IpAddr, RangeInclusive<u16>)],
         gated: &[(IpAddr, RangeInclusive<u16>, Arc<Gate>)],
         for_any_address: bool,
     ) -> Result<Self, BindError> {
-        let ports = bind::bind(wanted)?;
-        let ports = if for_any_address { ports.taking_any_address() } else { ports };
-        let mut bound = vec![true; ports.slots.len()];
-        ports.failed.iter().for_each(|(slot, _)| bound[*slot] = false);
-        let stop = CancellationToken::new();
-        let state = State { table: Table::new(ports.slots.len()), bound, views: HashMap::new() };
-        let slots = Arc::clone(&ports.slots);
+        let shared = earlier.map_or_else(Arc::default, |earlier| Arc::clone(&earlier.shared));
+        let (tenure, missing) = Tenure::open(wanted, for_any_address, &shared.seats, &shared)?;
+        {
+            let mut state = shared.lock();
+            tenure.open_seats().iter().for_each(|seat| state.opened(seat));
+        }
+        missing.watch(&tenure, &shared, |shared| &shared.seats);
         let gates = gated.iter().flat_map(|(ip, ports, gate)| {
-            let slots = ports.clone().filter_map(|port| bind::slot(&slots, ip.to_canonical(), port));
-            slots.map(|slot| (slot, Arc::clone(gate)))
+            let listening = ports.clone().filter_map(|port| tenure.listens(ip.to_canonical(), port));
+            listening.map(|at| (at, Arc::clone(gate))).collect::<Vec<_>>()
         });
         let gates = gates.collect();
-        let shared = Arc::new(Shared { slots, gates, state: Mutex::new(state), _stop: stop.clone().drop_guard() });
-        ports.serve(&shared, &stop);
-        Ok(Self { shared })
+        Ok(Self { shared, tenure, gates })
+    }
+
+    /// From now on its gates are those of its ports. Ports that an earlier configuration alone has keep theirs.
+    pub(super) fn take_effect(&self) {
+        let mut state = self.shared.lock();
+        for seat in self.tenure.open_seats() {
+            state.gates.remove(&seat.at());
+        }
+        state.gates.extend(self.gates.iter().cloned());
     }
 
     /// The ports of one leg of one listener: its addresses, which were among those to bind, and its range.
     #[must_use]
     pub fn pool(&self, local: &[IpAddr], ports: &DataPorts) -> PortPool {
         let DataPorts::Range(ports) = ports else { return PortPool::any() };
-        let views = local.iter().map(|ip| self.shared.view(ip.to_canonical(), ports)).collect();
-        PortPool::range(self.shared.clone(), views)
+        let views = local.iter().map(|ip| self.view(ip.to_canonical(), ports)).collect();
+        PortPool::range(Arc::clone(&self.shared), Arc::clone(&self.tenure), views)
+    }
+
+    fn view(&self, local: IpAddr, ports: &RangeInclusive<u16>) -> View {
+        let mut state = self.shared.lock();
+        let listening = ports.clone().filter_map(|port| self.tenure.listens(local, port));
+        let slots: Arc<[SlotId]> = listening.map(|at| state.slot(at)).collect();
+        let next = state.views.len();
+        let id = *state.views.entry(Arc::clone(&slots)).or_insert(next);
+        View { local, slots, id }
     }
 }
 
@@ -131,35 +175,44 @@ pub(super) fn count(wanted: &[(IpAddr, RangeInclusive<u16>)]) -> usize {
     bind::plan(wanted).len()
 }
 
+impl Default for Shared {
+    fn default() -> Self {
+        let state = State {
+            table: Table::new(0),
+            slots: HashMap::new(),
+            open: Vec::new(),
+            gates: HashMap::new(),
+            views: HashMap::new(),
+        };
+        Self { seats: Seats::default(), state: Mutex::new(state) }
+    }
+}
+
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         // No code under this lock leaves the state half done.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn view(&self, local: IpAddr, ports: &RangeInclusive<u16>) -> View {
-        let slots: Arc<[SlotId]> = ports.clone().filter_map(|port| bind::slot(&self.slots, local, port)).collect();
-        let views = &mut self.lock().views;
-        let next = views.len();
-        let id = *views.entry(slots.clone()).or_insert(next);
-        View { local, slots, id }
-    }
 }
 
 impl Taker for Shared {
-    fn gate(&self, slot: SlotId) -> Option<&Arc<Gate>> {
-        self.gates.get(&slot)
+    fn gate(&self, at: SocketAddr) -> Option<Arc<Gate>> {
+        self.lock().gates.get(&at).cloned()
     }
 
-    fn bound(&self, slot: SlotId) {
+    fn bound(&self, seat: &Arc<Seat>) {
         let mut state = self.lock();
-        state.bound[slot] = true;
+        state.opened(seat);
         state.table.queues.call_everyone();
     }
 
     /// Hands the connection to the lease that expects it.
-    fn connected(self: &Arc<Self>, slot: SlotId, at: SocketAddr, stream: TcpStream, from: SocketAddr) {
-        let expected = self.lock().table.connected(slot, from.ip().to_canonical(), Instant::now());
+    fn connected(self: &Arc<Self>, at: SocketAddr, stream: TcpStream, from: SocketAddr) {
+        let expected = {
+            let mut state = self.lock();
+            let slot = state.slot(at);
+            state.table.connected(slot, from.ip().to_canonical(), Instant::now())
+        };
         match expected {
             // If the lease was dropped this instant, so is the connection: reset as well.
             Some(lease) => drop(lease.send(Ok(stream))),

@@ -52,6 +52,14 @@ pub fn listen_control(addr: SocketAddr, backlog: i32) -> io::Result<Acceptor> {
     listen(socket, addr, backlog)
 }
 
+/// A [control listener](listen_control) that somebody else has made: it listens already.
+pub(crate) fn adopt_control(listener: std::net::TcpListener) -> io::Result<Acceptor> {
+    listener.set_nonblocking(true)?;
+    let socket = Socket::from(listener);
+    control_options(&socket)?;
+    Acceptor::new(socket.into())
+}
+
 /// A listener for data connections. What it accepts has the options of a data connection, zero linger included, while
 /// still in the kernel's queue: no instant without.
 pub(crate) fn listen_data(addr: SocketAddr, backlog: i32) -> io::Result<Acceptor> {

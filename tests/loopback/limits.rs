@@ -312,7 +312,7 @@ fn rel_24_a_changed_address_is_for_new_transfers() {
     let names = ftp_alg::discover::names(&config);
     assert!(names[0].set(vec![PUBLIC.parse().unwrap()]));
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let _proxy = runtime.block_on(async { ftp_alg::relay::Proxy::start(config) }).unwrap();
+    let _proxy = runtime.block_on(async { ftp_alg::relay::Proxy::start(config, Vec::new()) }).unwrap();
 
     let server = Door::open(&log, "server", net.server().ip(), net.server().port());
     let client = Wire::connect(&log, "client", net.client(), net.proxy());

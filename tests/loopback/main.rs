@@ -34,6 +34,8 @@ mod proxy_header;
 mod proxy_protocol;
 mod public_address;
 mod quotas;
+mod reload;
+mod service;
 mod shutdown;
 mod timeouts;
 mod tls;

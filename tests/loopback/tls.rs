@@ -309,7 +309,7 @@ fn rel_14_sighup_reads_certificates_at_once_and_a_bad_one_leaves_the_old() {
 
     std::fs::write(secure.files.path().join("key.pem"), "no key\n").unwrap();
     secure.scene.proxy.signal(Signal::HUP);
-    secure.scene.proxy.logs("new certificates cannot be used, the old ones stay");
+    secure.scene.proxy.logs("cannot reload: listener");
     shows(&secure);
 
     secure.client = trusting(renewed(secure.files.path()));

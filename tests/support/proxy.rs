@@ -1,7 +1,9 @@
 //! The real binary, started with a configuration of its own and ended with the test.
 
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -19,15 +21,32 @@ pub(crate) struct Proxy {
     child: Child,
     log: Transcript,
     stderr: Option<JoinHandle<()>>,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 const BINARY: &str = env!("CARGO_BIN_EXE_ftp-alg");
 
+/// The binary, with an environment to be added to.
+pub(crate) fn program() -> Command {
+    let mut command = Command::new(BINARY);
+    command.stdin(Stdio::null());
+    command
+}
+
+/// The binary with a listening socket passed on to it, as systemd does it. Whoever has others of it open keeps it.
+pub(crate) fn with_socket(listener: &TcpListener) -> Command {
+    let mut command = Command::new("sh");
+    // The process stays the same, and so does its number.
+    let script = "exec env LISTEN_PID=$$ LISTEN_FDS=1 \"$0\" \"$@\" 3<&0 0</dev/null";
+    let socket = OwnedFd::from(listener.try_clone().expect("a descriptor"));
+    command.args(["-c", script, BINARY]).stdin(Stdio::from(socket));
+    command
+}
+
 /// The binary with another limit on open files, soft and hard.
 fn with_files(files: u32) -> Command {
     let mut command = Command::new("sh");
-    command.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &files.to_string(), BINARY]);
+    command.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &files.to_string(), BINARY]).stdin(Stdio::null());
     command
 }
 
@@ -41,7 +60,7 @@ impl Proxy {
     /// With this log level, for everything that can log.
     #[track_caller]
     pub(crate) fn start_at_level(level: &str, log: &Transcript, yaml: &str, listens_on: &[SocketAddr]) -> Self {
-        let mut proxy = Self::spawn(log, yaml, level, Command::new(BINARY));
+        let mut proxy = Self::spawn(log, yaml, level, program());
         proxy.wait_until_it_listens(yaml, listens_on);
         proxy
     }
@@ -56,15 +75,29 @@ impl Proxy {
 
     /// Starts it and does not wait: it is not to listen yet.
     pub(crate) fn spawned(log: &Transcript, yaml: &str) -> Self {
-        Self::spawn(log, yaml, "debug", Command::new(BINARY))
+        Self::spawn(log, yaml, "debug", program())
     }
 
     /// As [`start_at_level`](Self::start_at_level), but nobody reads stderr until [`read_stderr`](Self::read_stderr).
     #[track_caller]
     pub(crate) fn start_unread(level: &str, log: &Transcript, yaml: &str, listens_on: &[SocketAddr]) -> Self {
-        let mut proxy = Self::spawn_unread(log, yaml, level, Command::new(BINARY));
+        let mut proxy = Self::spawn_unread(log, yaml, level, program());
         proxy.wait_until_it_listens(yaml, listens_on);
         proxy
+    }
+
+    /// Started like this.
+    #[track_caller]
+    pub(crate) fn start_as(command: Command, log: &Transcript, yaml: &str, listens_on: &[SocketAddr]) -> Self {
+        let mut proxy = Self::spawn(log, yaml, "debug", command);
+        proxy.wait_until_it_listens(yaml, listens_on);
+        proxy
+    }
+
+    /// As [`start_as`](Self::start_as), but it must not start: exit code 1, and what it said.
+    #[track_caller]
+    pub(crate) fn refuses_as(command: Command, yaml: &str) -> String {
+        Self::ends_at_its_start(yaml, command, 1)
     }
 
     pub(crate) fn read_stderr(&mut self) {
@@ -86,24 +119,23 @@ impl Proxy {
             .arg(&config)
             .env("RUST_LOG", level)
             .env("NO_COLOR", "1")
-            .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .expect("the binary under test");
-        Self { child, log: log.clone(), stderr: None, _dir: dir }
+        Self { child, log: log.clone(), stderr: None, dir }
     }
 
     /// A configuration that the proxy must not start with: exit code 2, and what it said.
     #[track_caller]
     pub(crate) fn refuses(yaml: &str) -> String {
-        Self::ends_at_its_start(yaml, Command::new(BINARY), 2)
+        Self::ends_at_its_start(yaml, program(), 2)
     }
 
     /// A valid configuration that the proxy cannot start with: exit code 1, and what it said.
     #[track_caller]
     pub(crate) fn cannot_start(yaml: &str) -> String {
-        Self::ends_at_its_start(yaml, Command::new(BINARY), 1)
+        Self::ends_at_its_start(yaml, program(), 1)
     }
 
     /// So few descriptors that the proxy must not start: exit code 1, and what it said.
@@ -138,6 +170,47 @@ impl Proxy {
             }
             if Instant::now() > deadline {
                 self.log.fail(&format!("the proxy does not listen on {addresses:?}"));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Gives it another configuration, and waits until that is in use.
+    #[track_caller]
+    pub(crate) fn reload(&self, yaml: &str) {
+        self.configure(yaml);
+        self.signalled(Signal::HUP, "reloaded: new sessions have the new configuration");
+    }
+
+    /// Gives it a configuration that it must not take: what it says.
+    #[track_caller]
+    pub(crate) fn refuses_to_reload(&self, yaml: &str) -> String {
+        let before = self.stderr().len();
+        self.configure(yaml);
+        self.signalled(Signal::HUP, "reload refused, nothing has changed");
+        self.stderr().split_off(before)
+    }
+
+    /// Writes another configuration, which it does not know of yet.
+    pub(crate) fn configure(&self, yaml: &str) {
+        std::fs::write(self.config(), yaml).expect("a writable temporary directory");
+    }
+
+    /// Its configuration file, in a directory of its own.
+    pub(crate) fn config(&self) -> PathBuf {
+        self.dir.path().join("proxy.yaml")
+    }
+
+    /// Sends a signal, and waits until stderr says this once more.
+    #[track_caller]
+    fn signalled(&self, signal: Signal, says: &str) {
+        let count = || self.stderr().matches(says).count();
+        let before = count();
+        self.signal(signal);
+        let deadline = Instant::now() + 4 * DEADLINE;
+        while count() == before {
+            if Instant::now() > deadline {
+                self.log.fail(&format!("stderr never said {says:?} again"));
             }
             std::thread::sleep(Duration::from_millis(5));
         }

@@ -366,7 +366,7 @@ async fn the_files_are_looked_at_now_and_then() {
     let server = Arc::new(server(&terminate(files.pair("own", &["ftp.example"]))));
     let client = Client::new(TlsVersion::V1_3);
     let old = shown(&client, &server);
-    let following = tokio::spawn(refresh(vec![Arc::clone(&server)], Arc::default()));
+    let following = tokio::spawn(refresh(vec![Arc::clone(&server)]));
     files.pair("own", &["ftp.example"]);
     let renewed = async {
         while shown(&client, &server) == old {
@@ -376,30 +376,6 @@ async fn the_files_are_looked_at_now_and_then() {
     let start = tokio::time::Instant::now();
     tokio::time::timeout(std::time::Duration::from_secs(60), renewed).await.expect("a minute without a look");
     assert!(start.elapsed().as_secs() >= 29, "looked after {:?}", start.elapsed());
-    following.abort();
-}
-
-/// Nobody waits for the next look, which the clock of this test brings only when nothing else is to be done.
-#[tokio::test(start_paused = true)]
-async fn rel_14_the_files_are_read_when_asked_for() {
-    let files = Files::new();
-    let server = Arc::new(server(&terminate(files.pair("own", &["ftp.example"]))));
-    let client = Client::new(TlsVersion::V1_3);
-    let asked = Arc::new(tokio::sync::Notify::new());
-    // Asked for before anybody listens, it is not forgotten.
-    files.pair("own", &["ftp.example"]);
-    asked.notify_one();
-    let start = tokio::time::Instant::now();
-    let following = tokio::spawn(refresh(vec![Arc::clone(&server)], Arc::clone(&asked)));
-    for _ in 0..2 {
-        let new = rustls_pem(&files.path("own.pem"));
-        while shown(&client, &server) != new {
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-        }
-        assert!(start.elapsed().as_secs() < 29, "read after {:?}", start.elapsed());
-        files.pair("own", &["ftp.example"]);
-        asked.notify_one();
-    }
     following.abort();
 }
 

@@ -64,6 +64,11 @@ impl Table {
         Self { limit, records: HashMap::new(), failed: VecDeque::new() }
     }
 
+    /// Another limit. Those who wait under the old one look again when they would have anyway.
+    pub(super) fn limit_to(&mut self, limit: u32) {
+        self.limit = limit;
+    }
+
     /// So many failures, and no more, ever reach the server from one address within a window.
     const fn ceiling(&self) -> u32 {
         self.limit.saturating_mul(2)

@@ -1,23 +1,26 @@
-//! Which sockets the ranges need, and binding them: at start, and again while another program has them. Who takes what
-//! is accepted there is the caller's affair ([`Taker`]).
+//! Which sockets the ranges need, and binding them: at start, at a reload, and again while another program has them. Who
+//! takes what is accepted there is the caller's affair ([`Taker`]).
+//!
+//! A reload makes another configuration, and the sessions of the old one go on. What both need is one socket, which the
+//! [`Tenure`] of each owns: a port is bound once, and open for as long as somebody may be told of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::ops::RangeInclusive;
 use std::pin::pin;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::BindError;
-use super::table::SlotId;
 use crate::proxy_protocol::Header;
 use crate::relay::accept::Acceptor;
 use crate::relay::gate::Gate;
 use crate::relay::socket;
+use crate::relay::sockets::Sockets;
 
 /// Connections that the kernel holds for us per port. Between two accepts only strangers can fill it, so it is what
 /// a flood must exceed to keep the expected peer out; `net.core.somaxconn` (4096 since Linux 5.4) caps it.
@@ -46,66 +49,184 @@ pub(super) fn plan(wanted: &[(IpAddr, RangeInclusive<u16>)]) -> Vec<SocketAddr> 
     every.iter().copied().filter(|addr| !covered(addr)).collect()
 }
 
-/// A slot that could not be bound, and why.
-type Failure = (SlotId, io::Error);
+/// An address that could not be bound, and why.
+type Failure = (SocketAddr, io::Error);
 
 /// Takes the connections that come to bound ports.
 pub(in crate::relay) trait Taker: Send + Sync + 'static {
-    /// Another program had this slot, and now it listens.
-    fn bound(&self, _slot: SlotId) {}
+    /// Another program had this address, and now it is listened on.
+    fn bound(&self, _seat: &Arc<Seat>) {}
 
-    /// What a connection to this slot has to pass before it is anybody's.
-    fn gate(&self, slot: SlotId) -> Option<&Arc<Gate>>;
+    /// What a connection to this address has to pass before it is anybody's.
+    fn gate(&self, at: SocketAddr) -> Option<Arc<Gate>>;
 
-    /// Somebody has connected to a slot, which listens at `at`; `from` is the client, also where a load balancer has
-    /// connected for it. Dropping the connection resets it.
-    fn connected(self: &Arc<Self>, slot: SlotId, at: SocketAddr, stream: TcpStream, from: SocketAddr);
+    /// Somebody has connected to where we listen, `at`; `from` is the client, also where a load balancer has connected for
+    /// it. Dropping the connection resets it.
+    fn connected(self: &Arc<Self>, at: SocketAddr, stream: TcpStream, from: SocketAddr);
 }
 
-/// Sockets that listen, as far as they could be had, and that nobody accepts on yet.
+/// A data port that is listened on. Whoever needs it open owns it: closed with the last of them, whichever configuration
+/// they go by.
 #[derive(Debug)]
-pub(in crate::relay) struct Bound {
-    pub(super) slots: Arc<[SocketAddr]>,
-    pub(super) failed: Vec<Failure>,
-    listeners: Vec<(SlotId, Acceptor)>,
-    /// They take connections to any address.
+pub(in crate::relay) struct Seat {
+    at: SocketAddr,
+    socket: Arc<Acceptor>,
+    /// Ends the task that accepts.
+    _stop: DropGuard,
+}
+
+impl Seat {
+    /// Where it listens.
+    pub(super) const fn at(&self) -> SocketAddr {
+        self.at
+    }
+}
+
+/// Every seat of one taker, by its address. It keeps none open.
+#[derive(Debug, Default)]
+pub(in crate::relay) struct Seats {
+    sockets: Sockets,
+    open: Mutex<HashMap<SocketAddr, Weak<Seat>>>,
+}
+
+impl Seats {
+    /// The seat at this address: the one that there is, or a new one.
+    fn open<T: Taker>(&self, at: SocketAddr, any_address: bool, taker: &Arc<T>) -> io::Result<Arc<Seat>> {
+        let mut open = self.lock();
+        let seat = match open.get(&at).and_then(Weak::upgrade) {
+            Some(seat) => seat,
+            None => {
+                let socket = self.sockets.get(at, || socket::listen_data(at, BACKLOG))?;
+                let stop = CancellationToken::new();
+                tokio::spawn(accept(at, Arc::clone(&socket), Arc::downgrade(taker), stop.clone()));
+                Arc::new(Seat { at, socket, _stop: stop.drop_guard() })
+            }
+        };
+        if any_address {
+            seat.socket.take_any_address()?;
+        }
+        open.insert(at, Arc::downgrade(&seat));
+        Ok(seat)
+    }
+
+    /// What listens at this address already, or for all addresses of its family: beside that it could not be bound.
+    fn covering(&self, at: SocketAddr) -> Option<Arc<Seat>> {
+        let open = self.lock();
+        let find = |ip| open.get(&SocketAddr::new(ip, at.port())).and_then(Weak::upgrade);
+        find(at.ip()).or_else(|| find(wildcard(at.ip())))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<SocketAddr, Weak<Seat>>> {
+        // Nothing under this lock leaves it half done.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The ports that one configuration has, for as long as it, or a session that goes by it, is there.
+#[derive(Debug, Default)]
+pub(in crate::relay) struct Tenure {
+    /// Where to listen, in order.
+    wanted: Vec<SocketAddr>,
+    /// What listens there: one of the same address, or of all addresses of its family.
+    seats: Mutex<HashMap<SocketAddr, Arc<Seat>>>,
+}
+
+impl Tenure {
+    /// Opens every port of every range on every address. What an earlier configuration has open is shared with it. Those
+    /// that other programs hold are left out with a warning, and tried again every 30 s. `any_address`: they take
+    /// connections that were led here although they are for other machines (TPROXY), if the process may do that.
+    ///
+    /// # Errors
+    /// None of the ports of one entry could be bound.
+    pub(in crate::relay) fn open<T: Taker>(
+        wanted: &[(IpAddr, RangeInclusive<u16>)],
+        any_address: bool,
+        seats: &Seats,
+        taker: &Arc<T>,
+    ) -> Result<(Arc<Self>, Missing), BindError> {
+        let plan = plan(wanted);
+        let (mut open, mut failed) = (HashMap::new(), Vec::new());
+        let mut any_address = any_address;
+        for &at in &plan {
+            let seat = seats.covering(at).map_or_else(|| seats.open(at, false, taker), Ok);
+            match seat {
+                Ok(seat) => {
+                    any_address = any_address && seat.socket.take_any_address().is_ok();
+                    open.insert(at, seat);
+                }
+                Err(error) => failed.push((at, error)),
+            }
+        }
+        check(wanted, &plan, &failed)?;
+        warn_of_missing(&failed);
+        let missing = Missing { at: failed.into_iter().map(|(at, _)| at).collect(), any_address };
+        Ok((Arc::new(Self { wanted: plan, seats: Mutex::new(open) }), missing))
+    }
+
+    /// Where connections to this address and port come in, whether or not it is bound by now.
+    pub(in crate::relay) fn listens(&self, ip: IpAddr, port: u16) -> Option<SocketAddr> {
+        let at = planned(&self.wanted, ip, port)?;
+        Some(self.seats().get(&at).map_or(at, |seat| seat.at))
+    }
+
+    /// Everything that is open.
+    pub(super) fn open_seats(&self) -> Vec<Arc<Seat>> {
+        self.seats().values().cloned().collect()
+    }
+
+    fn seats(&self) -> MutexGuard<'_, HashMap<SocketAddr, Arc<Seat>>> {
+        // An insertion is all that happens under this lock.
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a [`Tenure`] could not open.
+#[derive(Debug)]
+pub(in crate::relay) struct Missing {
+    at: Vec<SocketAddr>,
     any_address: bool,
 }
 
-/// Binds every port of every range on every address. Those that other programs hold are left out with a warning.
-///
-/// # Errors
-/// None of the ports of one entry could be bound.
-pub(in crate::relay) fn bind(wanted: &[(IpAddr, RangeInclusive<u16>)]) -> Result<Bound, BindError> {
-    let slots: Arc<[SocketAddr]> = plan(wanted).into();
-    let (mut listeners, mut failed) = (Vec::new(), Vec::new());
-    for (slot, &addr) in slots.iter().enumerate() {
-        match socket::listen_data(addr, BACKLOG) {
-            Ok(listener) => listeners.push((slot, listener)),
-            Err(error) => failed.push((slot, error)),
+impl Missing {
+    /// Tries again every 30 s, until nothing is missing or nobody wants it any more. `seats` are those of the taker.
+    pub(in crate::relay) fn watch<T: Taker>(self, tenure: &Arc<Tenure>, taker: &Arc<T>, seats: fn(&T) -> &Seats) {
+        if self.at.is_empty() {
+            return;
         }
+        let (tenure, taker) = (Arc::downgrade(tenure), Arc::downgrade(taker));
+        tokio::spawn(async move {
+            let mut missing = self.at;
+            while !missing.is_empty() {
+                tokio::time::sleep(RETRY).await;
+                let (Some(tenure), Some(taker)) = (tenure.upgrade(), taker.upgrade()) else { return };
+                missing.retain(|at| {
+                    let Ok(seat) = seats(&taker).open(*at, self.any_address, &taker) else { return true };
+                    tracing::info!(%at, "data port bound");
+                    tenure.seats().insert(*at, Arc::clone(&seat));
+                    taker.bound(&seat);
+                    false
+                });
+            }
+        });
     }
-    check(wanted, &slots, &failed)?;
-    warn_of_missing(&slots, &failed);
-    Ok(Bound { slots, failed, listeners, any_address: false })
 }
 
 /// Each entry of `wanted` must have got a port.
 fn check(wanted: &[(IpAddr, RangeInclusive<u16>)], all: &[SocketAddr], failed: &[Failure]) -> Result<(), BindError> {
     for (ip, ports) in wanted {
-        let slots = || ports.clone().filter_map(|port| slot(all, ip.to_canonical(), port));
-        let error_of = |slot| failed.iter().find(|(failed, _)| *failed == slot).map(|(_, error)| error);
-        if slots().all(|slot| error_of(slot).is_some()) {
-            let source = slots().find_map(error_of).map_or(io::ErrorKind::InvalidInput.into(), clone_error);
+        let planned = || ports.clone().filter_map(|port| planned(all, ip.to_canonical(), port));
+        let error_of = |at| failed.iter().find(|(failed, _)| *failed == at).map(|(_, error)| error);
+        if planned().all(|at| error_of(at).is_some()) {
+            let source = planned().find_map(error_of).map_or(io::ErrorKind::InvalidInput.into(), clone_error);
             return Err(BindError { ip: *ip, ports: ports.clone(), source });
         }
     }
     Ok(())
 }
 
-/// The slot that listens on this address and port.
-pub(super) fn slot(all: &[SocketAddr], ip: IpAddr, port: u16) -> Option<SlotId> {
-    let find = |ip| all.binary_search(&SocketAddr::new(ip, port)).ok();
+/// The address of the plan, which is in order, that takes connections to this address and port.
+fn planned(all: &[SocketAddr], ip: IpAddr, port: u16) -> Option<SocketAddr> {
+    let find = |ip| all.binary_search(&SocketAddr::new(ip, port)).ok().map(|at| all[at]);
     find(ip).or_else(|| find(wildcard(ip)))
 }
 
@@ -114,100 +235,42 @@ fn clone_error(error: &io::Error) -> io::Error {
     error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
 }
 
-impl Bound {
-    /// Lets all of them take connections that were led here although they are for other machines (TPROXY), if the process
-    /// may do that.
-    pub(in crate::relay) fn taking_any_address(mut self) -> Self {
-        self.any_address = self.listeners.iter().all(|(_, listener)| listener.take_any_address().is_ok());
-        self
-    }
-
-    /// Accepts for `taker` until `stop`, or until it is gone. What is missing is tried again every 30 s.
-    pub(in crate::relay) fn serve<T: Taker>(self, taker: &Arc<T>, stop: &CancellationToken) {
-        let (at, any_address) = (Arc::clone(&self.slots), self.any_address);
-        let door = |slot| Door { slot, at: at[slot], any_address, taker: Arc::downgrade(taker), stop: stop.clone() };
-        for (slot, listener) in self.listeners {
-            tokio::spawn(door(slot).serve(listener));
-        }
-        if !self.failed.is_empty() {
-            tokio::spawn(retry(self.failed.iter().map(|(slot, _)| door(*slot)).collect(), stop.clone()));
+/// Accepts for `taker` until `stop`, or until it is gone.
+async fn accept<T: Taker>(at: SocketAddr, socket: Arc<Acceptor>, taker: Weak<T>, stop: CancellationToken) {
+    let mut stopped = pin!(stop.cancelled());
+    loop {
+        let (stream, from) = tokio::select! {
+            () = &mut stopped => return,
+            accepted = socket.accept() => accepted,
+        };
+        let Some(door) = taker.upgrade() else { return };
+        match door.gate(at) {
+            Some(gate) => pass(&gate, at, Weak::clone(&taker), stream, from),
+            None => door.connected(at, stream, from),
         }
     }
 }
 
-/// One slot, and who takes what comes there.
-struct Door<T> {
-    slot: SlotId,
-    at: SocketAddr,
-    any_address: bool,
-    taker: Weak<T>,
-    stop: CancellationToken,
-}
-
-impl<T: Taker> Door<T> {
-    /// Accepts for as long as there is somebody to accept for.
-    async fn serve(self, listener: Acceptor) {
-        let mut stopped = pin!(self.stop.cancelled());
-        loop {
-            let (stream, from) = tokio::select! {
-                () = &mut stopped => return,
-                accepted = listener.accept() => accepted,
-            };
-            let Some(taker) = self.taker.upgrade() else { return };
-            match taker.gate(self.slot) {
-                Some(gate) => self.pass(gate, stream, from),
-                None => taker.connected(self.slot, self.at, stream, from),
-            }
+/// Through the gate to the taker, if it is still there by then.
+fn pass<T: Taker>(gate: &Arc<Gate>, at: SocketAddr, taker: Weak<T>, stream: TcpStream, from: SocketAddr) {
+    gate.enter(stream, from, move |stream, header| {
+        let from = match header {
+            Header::Client { source, .. } => source,
+            Header::Unknown => from,
+            // A health check is nobody's data, whomever a port waits for.
+            Header::Local => return,
+        };
+        if let Some(taker) = taker.upgrade() {
+            taker.connected(at, stream, from);
         }
-    }
-
-    /// Through the gate to the taker, if it is still there by then.
-    fn pass(&self, gate: &Arc<Gate>, stream: TcpStream, from: SocketAddr) {
-        let (slot, at, taker) = (self.slot, self.at, Weak::clone(&self.taker));
-        gate.enter(stream, from, move |stream, header| {
-            let from = match header {
-                Header::Client { source, .. } => source,
-                Header::Unknown => from,
-                // A health check is nobody's data, whomever a port waits for.
-                Header::Local => return,
-            };
-            if let Some(taker) = taker.upgrade() {
-                taker.connected(slot, at, stream, from);
-            }
-        });
-    }
-
-    /// Itself, if the port still cannot be bound.
-    fn try_again(self) -> Option<Self> {
-        let Ok(listener) = socket::listen_data(self.at, BACKLOG) else { return Some(self) };
-        if self.any_address && listener.take_any_address().is_err() {
-            return Some(self);
-        }
-        let taker = self.taker.upgrade()?;
-        tracing::info!(at = %self.at, "data port bound");
-        let slot = self.slot;
-        tokio::spawn(self.serve(listener));
-        taker.bound(slot);
-        None
-    }
-}
-
-/// Tries the missing ports again until all are bound or `stop`.
-async fn retry<T: Taker>(mut missing: Vec<Door<T>>, stop: CancellationToken) {
-    while !missing.is_empty() {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(RETRY) => {}
-        }
-        missing = missing.into_iter().filter_map(Door::try_again).collect();
-    }
+    });
 }
 
 /// One warning per address for the ports that are left out.
-fn warn_of_missing(plan: &[SocketAddr], failed: &[Failure]) {
+fn warn_of_missing(failed: &[Failure]) {
     let mut by_ip: BTreeMap<IpAddr, (Vec<u16>, &io::Error)> = BTreeMap::new();
-    for (slot, error) in failed {
-        by_ip.entry(plan[*slot].ip()).or_insert_with(|| (Vec::new(), error)).0.push(plan[*slot].port());
+    for (at, error) in failed {
+        by_ip.entry(at.ip()).or_insert_with(|| (Vec::new(), error)).0.push(at.port());
     }
     for (ip, (ports, error)) in by_ip {
         let ports = port_list(&ports);

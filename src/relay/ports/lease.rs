@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Shared;
-use super::bind::BACKLOG;
+use super::bind::{BACKLOG, Seat};
 use super::expected::Expected;
 use super::table::{LEASE_TIME, SlotId};
 use crate::relay::accept::Acceptor;
@@ -46,7 +46,7 @@ enum Source {
 
 impl Lease {
     pub(super) fn shared(outcome: oneshot::Receiver<Outcome>, claim: Claim, start: Instant) -> Self {
-        let port = claim.shared.slots[claim.slot].port();
+        let port = claim.seat.at().port();
         Self { port, expires: start + LEASE_TIME, source: Source::Shared { outcome, _claim: claim } }
     }
 
@@ -108,6 +108,8 @@ impl fmt::Debug for Lease {
 pub(super) struct Claim {
     pub(super) shared: Arc<Shared>,
     pub(super) slot: SlotId,
+    /// Open for as long as somebody may connect.
+    pub(super) seat: Arc<Seat>,
     pub(super) expected: Expected,
     pub(super) lease: u64,
 }

@@ -10,11 +10,12 @@ use rand::RngExt;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::bind::{self, Seat, Tenure};
 use super::expected::Expected;
 use super::lease::{Claim, Lease, LeaseLost};
 use super::queue::{Ticket, ViewId};
 use super::table::SlotId;
-use super::{Shared, State, bind};
+use super::{Shared, State};
 use crate::config::DataPeer;
 
 /// Why there is no lease.
@@ -43,7 +44,12 @@ pub struct PortPool {
 #[derive(Debug, Clone)]
 enum Kind {
     Any,
-    Range { shared: Arc<Shared>, views: Arc<[View]> },
+    /// It keeps its ports open.
+    Range {
+        shared: Arc<Shared>,
+        _tenure: Arc<Tenure>,
+        views: Arc<[View]>,
+    },
 }
 
 /// The ports of a pool on one local address.
@@ -59,8 +65,8 @@ impl PortPool {
         Self::new(Kind::Any)
     }
 
-    pub(super) fn range(shared: Arc<Shared>, views: Arc<[View]>) -> Self {
-        Self::new(Kind::Range { shared, views })
+    pub(super) fn range(shared: Arc<Shared>, tenure: Arc<Tenure>, views: Arc<[View]>) -> Self {
+        Self::new(Kind::Range { shared, _tenure: tenure, views })
     }
 
     fn new(kind: Kind) -> Self {
@@ -101,7 +107,7 @@ impl PortPool {
         let (local, expected) = (local.to_canonical(), Expected::new(&self.rule, peer));
         match &self.kind {
             Kind::Any => Ok(Lease::own(local, expected)?),
-            Kind::Range { shared, views } => {
+            Kind::Range { shared, views, _tenure } => {
                 let foreign = || views.iter().find(|view| self.any_address && view.local.is_ipv4() == local.is_ipv4());
                 let view = view_of(views, local).or_else(foreign);
                 let view = view.ok_or(io::Error::from(io::ErrorKind::AddrNotAvailable))?;
@@ -149,11 +155,11 @@ impl Request<'_> {
         let state = &mut *self.shared.lock();
         state.table.forget_rests(now);
         let first = state.table.queues.is_first(self.view.id, &self.expected, self.ticket.as_ref());
-        if first && let Some(slot) = self.pick(state, now) {
+        if first && let Some((slot, seat)) = self.pick(state, now) {
             let (deliver, outcome) = oneshot::channel();
             let lease = state.table.grant(slot, &self.expected, deliver, now);
-            let claim = Claim { shared: self.shared.clone(), slot, expected: self.expected.clone(), lease };
-            return Ok(Lease::shared(outcome, claim, now));
+            let expected = self.expected.clone();
+            return Ok(Lease::shared(outcome, Claim { shared: self.shared.clone(), slot, seat, expected, lease }, now));
         }
         let enqueue = || state.table.queues.join(self.view.id, &self.expected);
         let ticket = self.ticket.get_or_insert_with(enqueue).clone();
@@ -161,7 +167,7 @@ impl Request<'_> {
             return Err((ticket, None));
         }
         // Where the peer may hold only so many, others are free, and of no use.
-        let is_held = |slot: &SlotId| state.bound[*slot] && !state.table.is_free(*slot, &self.expected, now);
+        let is_held = |slot: &SlotId| state.is_open(*slot) && !state.table.is_free(*slot, &self.expected, now);
         let held: Vec<SlotId> = self.view.slots.iter().copied().filter(is_held).collect();
         let room = state.table.make_room(self.view.id, &self.expected, &held, now);
         for lease in room.revoked {
@@ -172,15 +178,15 @@ impl Request<'_> {
     }
 
     /// A free port, all being equally likely, if the peer may have another; `rand::rng` is cryptographically secure.
-    fn pick(&self, state: &State, now: Instant) -> Option<SlotId> {
+    fn pick(&self, state: &State, now: Instant) -> Option<(SlotId, Arc<Seat>)> {
         let free = |slot: &SlotId| state.table.is_free(*slot, &self.expected, now);
-        let bound = self.view.slots.iter().copied().filter(|slot| state.bound[*slot]);
+        let bound = self.view.slots.iter().copied().filter(|slot| state.is_open(*slot));
         let (free, held): (Vec<SlotId>, Vec<SlotId>) = bound.partition(free);
         if free.is_empty() || held.len() >= self.per_peer {
-            None
-        } else {
-            Some(free[rand::rng().random_range(..free.len())])
+            return None;
         }
+        let slot = free[rand::rng().random_range(..free.len())];
+        state.open[slot].upgrade().map(|seat| (slot, seat))
     }
 }
 

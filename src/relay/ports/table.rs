@@ -36,7 +36,7 @@ const REST: Duration = Duration::from_secs(5);
 const REVOCABLE_AFTER: Duration = Duration::from_secs(10);
 
 /// A bound or wanted listening socket, by its index.
-pub(in crate::relay) type SlotId = usize;
+pub(super) type SlotId = usize;
 
 /// The leases, rests and queues of all peers. `D` is what a lease's connection is delivered to.
 #[derive(Debug)]
@@ -145,6 +145,11 @@ impl<D> Table<D> {
     pub(super) fn new(slots: usize) -> Self {
         let slots = std::iter::repeat_with(Slot::new).take(slots).collect();
         Self { slots, queues: Queues::default(), rests: VecDeque::new(), last_lease: 0 }
+    }
+
+    /// One more slot, behind all others.
+    pub(super) fn add_slot(&mut self) {
+        self.slots.push(Slot::new());
     }
 
     /// Whether these addresses could be expected on this slot: no other lease could take a connection from any of

@@ -84,11 +84,6 @@ impl TlsServer {
         self.read(&mut self.seen())
     }
 
-    /// Reads the files again and logs what came of it. Blocks for as long as the disk does.
-    pub fn reload_now(&self) {
-        self.log(self.reload());
-    }
-
     /// Reads the files again if one of them is another than before, and logs what came of it. A bad one is tried again
     /// when it changes again. Blocks for as long as the disk does.
     pub fn follow(&self) {

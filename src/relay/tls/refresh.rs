@@ -5,8 +5,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
-
 use super::TlsServer;
 
 /// How often files are looked at. Renewed certificates overlap by weeks; half a minute is what a person who has just
@@ -34,27 +32,18 @@ impl Stamp {
     }
 }
 
-/// Follows the files of every listener, for ever. Each `asked` reads all of them at once, changed or not; several at
-/// one time are one.
-pub async fn refresh(servers: Vec<Arc<TlsServer>>, asked: Arc<Notify>) {
+/// Follows the files of every listener, for ever.
+pub async fn refresh(servers: Vec<Arc<TlsServer>>) {
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     // The first tick is immediate, and the files have just been read.
     ticks.tick().await;
-    loop {
-        let read: fn(&TlsServer) = tokio::select! {
-            _ = ticks.tick(), if !servers.is_empty() => TlsServer::follow,
-            () = asked.notified() => {
-                if servers.is_empty() {
-                    tracing::info!("no listener has certificates, so that there is nothing to read again");
-                }
-                TlsServer::reload_now
-            }
-        };
+    while !servers.is_empty() {
+        ticks.tick().await;
         for server in &servers {
             let server = Arc::clone(server);
             // A disk may be slow, and parsing takes a while on a small machine. A panic there has been reported.
-            tokio::task::spawn_blocking(move || read(&server)).await.ok();
+            tokio::task::spawn_blocking(move || server.follow()).await.ok();
         }
     }
 }
