@@ -98,3 +98,29 @@ fn rel_25_a_service_that_comes_late_is_waited_for() {
     proxy.logs(&format!("address={PUBLIC}"));
     proxy.logs("serving");
 }
+
+/// Another service is asked before anything changes; where it does not answer, what was known serves on.
+#[test]
+fn rel_14_a_reload_asks_for_the_public_address() {
+    let (first, second) = (Metadata::new(|_| Reply::text(PUBLIC)), Metadata::new(|_| Reply::text(OTHER)));
+    let scene = scene(&first);
+    let reload = |service: &Metadata| scene.proxy.reload(&yaml(scene.net, &service.url(), "1s"));
+    reload(&second);
+    assert_eq!(announced(&mut scene.session()), OTHER);
+    first.behave(|_| Reply::status(404));
+    reload(&first);
+    assert_eq!(announced(&mut scene.session()), OTHER);
+    first.behave(|_| Reply::text("203.0.113.12"));
+    scene.proxy.logs("address=203.0.113.12");
+    assert_eq!(announced(&mut scene.session()), "203.0.113.12");
+}
+
+/// Nothing was known before.
+#[test]
+fn rel_14_a_reload_that_finds_no_public_address_is_refused() {
+    let scene = Scene::plain();
+    let service = Metadata::new(|_| Reply::status(404));
+    let said = scene.proxy.refuses_to_reload(&yaml(scene.net, &service.url(), "1s"));
+    assert!(said.contains("announce: auto"), "{said}");
+    assert_eq!(announced(&mut scene.session()), PUBLIC);
+}

@@ -275,3 +275,18 @@ fn rel_13_a_reload_that_needs_more_open_files_than_there_are_is_refused() {
     assert!(said.contains("the limit on open files is 200"), "{said}");
     proxy.reload(&yaml(Setup::default()));
 }
+
+/// What cannot change while the program runs says so.
+#[test]
+fn rel_14_what_needs_a_restart_is_refused() {
+    let scene = Scene::plain();
+    let good = yaml(&scene, Setup { announce: OTHER_PUBLIC, ..Setup::default() });
+    for (key, what) in [
+        (format!("admin: {{ bind: \"{}\" }}", second_address(scene.net)), "admin.bind"),
+        ("user: nobody".to_owned(), "user: the process cannot become another user any more"),
+    ] {
+        let said = scene.proxy.refuses_to_reload(&format!("{good}{key}\n"));
+        assert!(said.contains(what), "{said}");
+        assert!(pasv(&mut scene.session()).contains("203,0,113,10,"));
+    }
+}

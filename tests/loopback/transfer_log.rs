@@ -280,3 +280,21 @@ fn what_cannot_be_opened_at_the_start_is_an_error_with_a_remedy() {
     let pipe = refusal(&fifo(&dir));
     assert!(pipe.contains("; it is a pipe that nobody reads: start its reader first"), "{pipe}");
 }
+
+/// A reload that names another file goes on there, and one that cannot be opened changes nothing.
+#[test]
+fn rel_14_a_reload_changes_the_file() {
+    let logged = logged();
+    download(&mut logged.scene.session(), "RETR first\r\n", "data");
+    lines(&logged.path, 1);
+    let dir = tempfile::tempdir().unwrap();
+    let said = logged.scene.proxy.refuses_to_reload(&yaml(logged.scene.net, &dir.path().join("nowhere/xferlog")));
+    assert!(said.contains("nowhere/xferlog"), "{said}");
+    download(&mut logged.scene.session(), "RETR second\r\n", "data");
+    lines(&logged.path, 2);
+    let other = dir.path().join("other");
+    logged.scene.proxy.reload(&yaml(logged.scene.net, &other));
+    download(&mut logged.scene.session(), "RETR third\r\n", "data");
+    assert!(lines(&other, 1)[0].contains(" third "));
+    assert_eq!(lines(&logged.path, 2).len(), 2);
+}
