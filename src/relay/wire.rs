@@ -68,6 +68,8 @@ enum Security {
     /// As soon as what is queued has been written.
     Starting(Box<Tls>),
     Tls(Box<Tls>),
+    /// The peer has left TLS, as we do: plain text follows what is left within it.
+    Ending(Box<Tls>),
     /// The handshake has failed: the alert that says so goes out, and nothing else goes either way.
     Failed(Box<Tls>),
 }
@@ -129,7 +131,7 @@ impl Wire {
     /// The name that a TLS client expects (SNI).
     pub(super) fn server_name(&self) -> Option<String> {
         match &self.security {
-            Security::Plain | Security::Failed(_) => None,
+            Security::Plain | Security::Ending(_) | Security::Failed(_) => None,
             Security::Starting(tls) | Security::Tls(tls) => tls.server_name().map(str::to_owned),
         }
     }
@@ -154,7 +156,7 @@ impl Wire {
     /// Whether a handshake is under way, so that this leg has to be read whatever the session says.
     pub(super) fn is_handshaking(&self) -> bool {
         match &self.security {
-            Security::Plain | Security::Failed(_) => false,
+            Security::Plain | Security::Ending(_) | Security::Failed(_) => false,
             Security::Starting(_) => true,
             Security::Tls(tls) => tls.is_handshaking(),
         }
@@ -168,8 +170,8 @@ impl Wire {
     /// Waits until there is something to do: to read, if `read` says so, to write, if something is queued; a
     /// failed connection always shows. Cancel safe.
     pub(super) async fn ready(&mut self, read: bool) -> io::Result<()> {
-        // What comes now belongs to the handshake that has yet to begin.
-        let read = read && !matches!(self.security, Security::Starting(_));
+        // What comes now belongs to the handshake that has yet to begin, or behind what is still within TLS.
+        let read = read && !matches!(self.security, Security::Starting(_) | Security::Ending(_));
         let mut interest = Interest::ERROR;
         if read {
             interest |= Interest::READABLE | Interest::PRIORITY;
@@ -197,8 +199,15 @@ impl Wire {
         match &self.security {
             Security::Plain | Security::Starting(_) => !self.queue.is_empty(),
             Security::Tls(tls) => tls.wants_write() || (tls.takes_plaintext() && !self.queue.is_empty()),
+            Security::Ending(tls) => tls.wants_write() || !self.queue.is_empty(),
             Security::Failed(tls) => tls.wants_write(),
         }
+    }
+
+    /// Whether everything is with the socket. What follows TLS may still wait for the peer to leave it.
+    fn is_all_written(&self) -> bool {
+        let waits = matches!(&self.security, Security::Tls(tls) if tls.has_left()) && !self.queue.is_empty();
+        !waits && !self.wants_write()
     }
 
     /// Whether the connection has failed. What arrived before can still be read.
@@ -231,7 +240,7 @@ impl Wire {
             return;
         }
         match self.write_all() {
-            Ok(()) if self.outgoing == Outgoing::Closing && !self.wants_write() => {
+            Ok(()) if self.outgoing == Outgoing::Closing && self.is_all_written() => {
                 self.outgoing = Outgoing::Closed;
                 self.broken = self.io.get_ref().shutdown(Shutdown::Write).is_err();
             }
@@ -242,6 +251,10 @@ impl Wire {
     }
 
     fn write_all(&mut self) -> io::Result<()> {
+        if let Security::Ending(tls) = &mut self.security {
+            tls.flush(&mut self.io.get_ref())?;
+            self.security = Security::Plain;
+        }
         if let Security::Plain | Security::Starting(_) = self.security {
             self.write_plain()?;
         }
@@ -252,7 +265,7 @@ impl Wire {
         match &mut self.security {
             Security::Tls(_) => self.write_encrypted(),
             Security::Failed(tls) => tls.flush(&mut self.io.get_ref()),
-            Security::Plain | Security::Starting(_) => Ok(()),
+            Security::Plain | Security::Starting(_) | Security::Ending(_) => Ok(()),
         }
     }
 
@@ -326,7 +339,7 @@ impl Wire {
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Received {
         match self.security {
             Security::Plain => self.read_plain(buffer),
-            Security::Starting(_) => Received::Nothing,
+            Security::Starting(_) | Security::Ending(_) => Received::Nothing,
             Security::Tls(_) => self.read_encrypted(buffer),
             // Whatever it was meant to be. Read all the same, to see the peer leave.
             Security::Failed(_) => match self.read_plain(buffer) {
@@ -338,14 +351,17 @@ impl Wire {
 
     fn read_encrypted(&mut self, buffer: &mut [u8]) -> Received {
         let Security::Tls(tls) = &mut self.security else { return Received::Nothing };
-        match tls.read(&mut self.io.get_ref(), buffer) {
+        match tls.read(self.io.get_ref(), buffer) {
             Ok(Plaintext::Bytes(count)) => Received::Bytes { count, urgent: false },
             Ok(Plaintext::Nothing) => {
                 self.ready = self.ready - Ready::READABLE - Ready::PRIORITY;
                 Received::Nothing
             }
             Ok(Plaintext::Left) => {
-                self.security = Security::Plain;
+                if let Security::Tls(tls) = std::mem::replace(&mut self.security, Security::Plain) {
+                    self.security = Security::Ending(tls);
+                }
+                self.flush();
                 Received::Nothing
             }
             Ok(Plaintext::Eof) => Received::Eof,

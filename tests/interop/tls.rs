@@ -211,6 +211,45 @@ fn rfc_12_auth_ends_the_login() {
     }
 }
 
+/// curl leaves TLS in either way that there is: `passive`, its default, reads our close_notify and goes on in clear without
+/// one of its own; `active` sends one first. Up and down again, so that the second session is one like the first.
+#[test]
+fn rfc_14_curl_goes_back_to_plain_text() {
+    let scene = Scene::new(Kind::Vsftpd, Security::Plain, proxy::Tls { client: "allow_ccc: true", server: "" });
+    let content: Vec<u8> = (0..300_000_u32).flat_map(u32::to_be_bytes).collect();
+    place(&scene.net.scratch().join("up"), &content);
+    let (user, password) = scene.server.login();
+    let (login, remote) = (format!("{user}:{password}"), format!("ftp://{EIP}/dir/file"));
+    for how in ["passive", "active"] {
+        for version in Version::BOTH.map(|version| version.to_string()) {
+            for transfer in [["-T", "up"], ["-o", "down"]] {
+                let mut arguments = vec!["-v", "-sS", "--max-time", "20", "--user", &login, "--ssl-reqd", "--insecure"];
+                arguments.extend(["--tls-max", &version, "--ftp-ssl-ccc", "--ftp-ssl-ccc-mode", how]);
+                arguments.extend(transfer);
+                arguments.push(&remote);
+                let outcome = scene.run("curl", &arguments);
+                if !outcome.success || !outcome.transcript.contains("< 200 The control connection is clear") {
+                    scene.fail(&format!("{how}, TLS {version}, {transfer:?}"), &outcome);
+                }
+            }
+            assert_eq!(difference(&scene.net.scratch().join("down"), &content), None, "{how}, TLS {version}");
+            fs::remove_file(scene.server.root().join("dir/file")).unwrap();
+        }
+    }
+}
+
+/// Python sends its close_notify when it has the reply, and waits for ours.
+#[test]
+fn rfc_14_ftplib_goes_back_to_plain_text() {
+    let scene = Scene::new(Kind::Vsftpd, Security::Plain, proxy::Tls { client: "allow_ccc: true", server: "" });
+    for version in Version::BOTH {
+        let outcome = scene.session("ccc", version, EIP);
+        if !outcome.success {
+            scene.fail(&format!("CCC, TLS {version}"), &outcome);
+        }
+    }
+}
+
 #[test]
 fn sec_21_a_server_that_is_somebody_else_is_not_spoken_to() {
     let net = Net::new(PROXY);

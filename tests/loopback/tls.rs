@@ -334,9 +334,10 @@ fn rel_14_sighup_reads_certificates_that_look_the_same() {
 }
 
 /// Reads nothing until a long reply has filled every buffer of the kernel, and asks for the end of TLS meanwhile. All that
-/// was said before comes within TLS, and plain text behind it. Returns the client, in plain text again.
+/// was said before comes within TLS, and plain text behind it. Returns the client, in plain text again; `polite`: it has sent
+/// a close_notify of its own.
 #[track_caller]
-fn leaves_tls(secure: &Secure, command: &str, serve: impl FnOnce(&mut Wire)) -> Session {
+fn leaves_tls(secure: &Secure, command: &str, polite: bool, serve: impl FnOnce(&mut Wire)) -> Session {
     let (net, log) = (secure.scene.net, secure.scene.log.clone());
     let mut client = Wire::connect_slow(&log, "client", net.client(), net.proxy());
     let mut server = secure.scene.server.accept();
@@ -360,8 +361,10 @@ fn leaves_tls(secure: &Secure, command: &str, serve: impl FnOnce(&mut Wire)) -> 
     client.0.read_line(&mut rest).unwrap();
     assert_eq!(rest, "", "something behind the reply, within TLS");
     let StreamOwned { mut conn, mut sock } = client.0.into_inner();
-    conn.send_close_notify();
-    conn.complete_io(&mut sock).unwrap();
+    if polite {
+        conn.send_close_notify();
+        conn.complete_io(&mut sock).unwrap();
+    }
     Session { client: Wire::new(&log, "client in clear", sock), server, log }
 }
 
@@ -388,18 +391,22 @@ fn says_more_than_fits(server: &mut Wire, client: SocketAddr) -> usize {
 #[test]
 fn sec_16_ccc_takes_effect_behind_what_was_said_within_tls() {
     let secure = Secure::start("allow_ccc: true");
-    let mut session = leaves_tls(&secure, "CCC", |_| {});
-    session.exchange("NOOP\r\n", "200 in clear\r\n");
+    for polite in [true, false] {
+        let mut session = leaves_tls(&secure, "CCC", polite, |_| {});
+        session.exchange("NOOP\r\n", "200 in clear\r\n");
+    }
 }
 
 #[test]
 fn sec_16_rein_takes_effect_behind_what_was_said_within_tls() {
     let secure = Secure::start("");
-    let session = leaves_tls(&secure, "REIN", |server| {
-        server.expect("REIN\r\n");
-        server.send("220 again\r\n");
-    });
-    let (mut client, mut server) = (authenticated(&secure, session.client), session.server);
-    client.send("NOOP\r\n");
-    server.expect("NOOP\r\n");
+    for polite in [true, false] {
+        let session = leaves_tls(&secure, "REIN", polite, |server| {
+            server.expect("REIN\r\n");
+            server.send("220 again\r\n");
+        });
+        let (mut client, mut server) = (authenticated(&secure, session.client), session.server);
+        client.send("NOOP\r\n");
+        server.expect("NOOP\r\n");
+    }
 }

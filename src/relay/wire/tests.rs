@@ -1,5 +1,7 @@
 //! Control connections between real sockets, plain and within TLS.
 
+mod leaving;
+
 use std::future::poll_fn;
 use std::net::TcpStream;
 use std::pin::pin;
@@ -238,101 +240,6 @@ async fn a_peer_that_leaves_amid_the_handshake_has_failed() {
     wire.start_tls(connections(true).0, false);
     drop(socket);
     assert!(matches!(next(&mut wire).await, Err(Some(Err(_)))));
-}
-
-/// A client behind a NAT helper sends the rest in clear (nDPI's ftp-start-tls.pcap has close_notify both ways).
-#[tokio::test]
-async fn rfc_14_plain_text_follows_ccc() {
-    let (mut wire, socket) = pair().await;
-    let (ours, theirs) = connections(true);
-    let peer = peer(theirs, socket, |mut peer| {
-        peer.write_all(b"CCC\r\n").unwrap();
-        let mut reply = Vec::new();
-        peer.read_to_end(&mut reply).unwrap();
-        // In one segment with what follows.
-        peer.conn.send_close_notify();
-        let mut last = Vec::new();
-        while peer.conn.wants_write() {
-            peer.conn.write_tls(&mut last).unwrap();
-        }
-        last.extend(b"PASV\r\n");
-        peer.sock.write_all(&last).unwrap();
-        let mut plain = [0; 5];
-        peer.sock.read_exact(&mut plain).unwrap();
-        (reply, plain)
-    });
-    wire.start_tls(ours, true);
-    shaken_hands(&mut wire).await;
-    expect(&mut wire, b"CCC\r\n").await;
-    wire.send("200 in clear\r\n".into(), false);
-    wire.leave_tls();
-    expect(&mut wire, b"PASV\r\n").await;
-    wire.send("227 x".into(), false);
-    wire.flush();
-    assert_eq!(peer.join().unwrap(), (b"200 in clear\r\n".to_vec(), *b"227 x"));
-}
-
-/// What was said within TLS stays within it, although the peer reads late.
-#[tokio::test]
-async fn sec_16_ccc_comes_behind_what_is_still_to_be_written() {
-    const SIZE: usize = 1 << 20;
-    let (mut wire, socket) = pair().await;
-    let (ours, theirs) = connections(true);
-    let peer = peer(theirs, socket, |mut peer| {
-        peer.write_all(b"CCC\r\n").unwrap();
-        let mut reply = Vec::new();
-        peer.read_to_end(&mut reply).unwrap();
-        peer.conn.send_close_notify();
-        peer.flush().unwrap();
-        let mut plain = Vec::new();
-        peer.sock.read_to_end(&mut plain).unwrap();
-        (reply.len(), plain)
-    });
-    wire.start_tls(ours, true);
-    shaken_hands(&mut wire).await;
-    expect(&mut wire, b"CCC\r\n").await;
-    wire.send(vec![b'x'; SIZE].into(), false);
-    wire.send("200 in clear\r\n".into(), false);
-    wire.leave_tls();
-    assert!(!wire.queue.is_empty(), "all of it was taken at once, which proves nothing");
-    wire.send("421 bye\r\n".into(), false);
-    let left = async {
-        while !matches!(wire.security, Security::Plain) {
-            wire.flush();
-            wire.ready(true).await.unwrap();
-            assert_eq!(wire.read(&mut [0; 64]), Received::Nothing);
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), left).await.expect("the peer never left");
-    wire.finish(Duration::from_secs(20)).await;
-    assert_eq!(peer.join().unwrap(), (SIZE + 14, b"421 bye\r\n".to_vec()));
-}
-
-/// One that does not wait for the answer to CCC would get the rest of what was said within TLS in clear.
-#[tokio::test]
-async fn sec_16_a_peer_that_leaves_before_it_is_told_to_has_failed() {
-    let (mut wire, socket) = pair().await;
-    let (ours, theirs) = connections(true);
-    let (go, may_go) = std::sync::mpsc::channel();
-    let peer = peer(theirs, socket, move |mut peer| {
-        peer.write_all(b"CCC\r\n").unwrap();
-        peer.conn.send_close_notify();
-        peer.flush().unwrap();
-        may_go.recv().unwrap();
-        let mut rest = Vec::new();
-        let _reset = peer.sock.read_to_end(&mut rest);
-        rest
-    });
-    wire.start_tls(ours, true);
-    shaken_hands(&mut wire).await;
-    expect(&mut wire, b"CCC\r\n").await;
-    wire.send(vec![b's'; 1 << 20].into(), false);
-    wire.leave_tls();
-    assert!(next(&mut wire).await.unwrap_err().is_none(), "the end");
-    drop(wire);
-    go.send(()).unwrap();
-    let rest = peer.join().unwrap();
-    assert!(!rest.windows(20).any(|window| window == [b's'; 20]), "a secret in clear");
 }
 
 /// CPU time that this thread has taken.

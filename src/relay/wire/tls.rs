@@ -1,17 +1,21 @@
 //! TLS within a control connection: what rustls needs to be told, on a socket that never blocks.
 //!
 //! ```text
-//!            start_tls              handshake done             leave (CCC)          both close_notify
+//!            start_tls              handshake done             leave (CCC)            both have left
 //!   plain ─────────────▶ handshake ────────────────▶ secured ─────────────▶ leaving ────────────────▶ plain
 //! ```
 //!
 //! Our close_notify comes behind all that was queued before [`Tls::leave`], however late the peer reads: what belongs
-//! within TLS is never written in clear, also if the peer does not wait for it.
+//! within TLS is never written in clear, also if the peer does not wait for it. The peer leaves by its own close_notify,
+//! or by going on in clear, as curl does.
 //!
 //! The switch to TLS happens when all that was to be written before it is with the socket. What the peer sent too early
 //! is still in the socket then, is read as TLS, and makes the handshake fail (CVE-2011-0411).
 
 use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
 
 use rustls::Connection;
 
@@ -24,7 +28,7 @@ pub(super) enum Plaintext {
     Nothing,
     /// The peer has closed its direction: by close_notify, or by FIN alone, as most FTP clients do after QUIT.
     Eof,
-    /// The peer has left TLS, as we have: the next bytes are plain.
+    /// The peer has left TLS: the next bytes are plain. Ours are once what is left within TLS has been written.
     Left,
 }
 
@@ -32,8 +36,8 @@ pub(super) enum Plaintext {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outgoing {
     Open,
-    /// close_notify follows so many bytes of plaintext, one at least; what comes after them waits until the peer has left, too.
-    Leaving(usize),
+    /// close_notify follows so many bytes of plaintext; what comes after them waits until the peer has left, too.
+    Leaving(NonZeroUsize),
     /// close_notify is on its way, and plain text follows.
     Left,
     /// close_notify is on its way, and FIN follows.
@@ -100,8 +104,8 @@ impl Tls {
         match self.outgoing {
             Outgoing::Open => self.connection.writer().write(plaintext),
             Outgoing::Leaving(behind) => {
-                let count = self.connection.writer().write(&plaintext[..plaintext.len().min(behind)])?;
-                self.leave(behind - count);
+                let count = self.connection.writer().write(&plaintext[..plaintext.len().min(behind.get())])?;
+                self.leave(behind.get() - count);
                 Ok(count)
             }
             Outgoing::Left | Outgoing::Closed => Ok(0),
@@ -131,7 +135,7 @@ impl Tls {
     /// Says so behind so many bytes more of plaintext; then plain text follows in both directions, once the peer has left
     /// TLS, too.
     pub(super) fn leave(&mut self, behind: usize) {
-        if behind > 0 {
+        if let Some(behind) = NonZeroUsize::new(behind) {
             self.outgoing = Outgoing::Leaving(behind);
         } else {
             self.outgoing = Outgoing::Left;
@@ -139,21 +143,35 @@ impl Tls {
         }
     }
 
-    /// What it means that the peer has left TLS.
+    /// Whether all that belongs within TLS is encrypted, and plain text follows.
+    pub(super) fn has_left(&self) -> bool {
+        self.outgoing == Outgoing::Left
+    }
+
+    /// What the peer's close_notify means.
     fn ended(&self) -> io::Result<Plaintext> {
         match self.outgoing {
             Outgoing::Open | Outgoing::Closed => Ok(Plaintext::Eof),
-            Outgoing::Left if !self.wants_write() => Ok(Plaintext::Left),
-            // It cannot have read yet that we leave: it would get in clear what was said within TLS.
-            Outgoing::Left | Outgoing::Leaving(_) => Err(io::ErrorKind::InvalidData.into()),
+            Outgoing::Left => Ok(Plaintext::Left),
+            // It cannot have been told that it may: the answer is not even encrypted.
+            Outgoing::Leaving(_) => Err(io::ErrorKind::InvalidData.into()),
         }
+    }
+
+    /// Whether the peer goes on in clear, and has sent no close_notify: curl does, unless it is told to leave first
+    /// (`--ftp-ssl-ccc-mode active`). Somebody on the way can make it look so, who can say in clear whatever he likes from
+    /// here on in any case.
+    fn is_plain_ahead(&self, socket: &TcpStream) -> io::Result<bool> {
+        let is_between_records = self.records.as_ref().is_some_and(Records::is_between);
+        let mut first = [0];
+        Ok(self.has_left() && is_between_records && socket.peek(&mut first)? == 1 && !CONTENT_TYPES.contains(&first[0]))
     }
 
     /// Reads until there is plaintext, or the socket has no more.
     ///
     /// # Errors
     /// The connection failed, or what came is not TLS as agreed; the alert that says so waits to be written.
-    pub(super) fn read(&mut self, socket: &mut impl Read, buffer: &mut [u8]) -> io::Result<Plaintext> {
+    pub(super) fn read(&mut self, mut socket: &TcpStream, buffer: &mut [u8]) -> io::Result<Plaintext> {
         loop {
             match self.connection.reader().read(buffer) {
                 Ok(0) => return self.ended(),
@@ -166,9 +184,13 @@ impl Tls {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }
-            let received = match &mut self.records {
-                Some(records) => self.connection.read_tls(&mut OneRecord { records, socket }),
-                None => self.connection.read_tls(socket),
+            let received = match self.is_plain_ahead(socket) {
+                Ok(true) => return Ok(Plaintext::Left),
+                Ok(false) => match &mut self.records {
+                    Some(records) => self.connection.read_tls(&mut OneRecord { records, socket: &mut socket }),
+                    None => self.connection.read_tls(&mut socket),
+                },
+                Err(error) => Err(error),
             };
             match received {
                 Ok(0) if self.is_handshaking() => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -183,6 +205,9 @@ impl Tls {
     }
 }
 
+/// How a record begins (RFC 8446 §5.1): no command begins so, nor a Telnet sequence before one.
+const CONTENT_TYPES: RangeInclusive<u8> = 20..=23;
+
 /// Where in the stream of records we are (RFC 8446 §5.1: type, version, length, and so many bytes).
 #[derive(Debug, Default)]
 struct Records {
@@ -195,6 +220,11 @@ struct Records {
 
 impl Records {
     const HEADER: usize = 5;
+
+    /// Whether what is read next begins a record.
+    fn is_between(&self) -> bool {
+        self.known == 0
+    }
 
     fn advance(&mut self, bytes: &[u8]) {
         if self.known < Self::HEADER {

@@ -61,6 +61,14 @@ elif what == "clear-data":
     ftp.voidcmd("PBSZ 0")
     ftp.prot_c()
     there_and_back(3)
+elif what == "ccc":
+    protected_login()
+    # The sessions that its data connections resume go with the control connection's.
+    Client.resumes = False
+    ftp.ccc()
+    assert ftp.sock.version() is None, "still within TLS"
+    there_and_back(3)
+    ftp.quit()
 elif what == "stranger":
     protected_login()
     ftp.resumes = False
