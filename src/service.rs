@@ -190,7 +190,9 @@ impl Serving {
     /// Goes on in this file, which may have been renamed.
     async fn follow_log(&self, path: Option<PathBuf>) {
         let transfers = self.proxy.transfers().clone();
+        let is_one = path.is_some();
         match tokio::task::spawn_blocking(move || transfers.follow(path.as_deref())).await {
+            Ok(Ok(())) if is_one => tracing::info!("the transfer log was opened anew"),
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!("{error}; the file that was open is still written to"),
             Err(error) => tracing::error!(%error, "the transfer log could not be opened anew"),

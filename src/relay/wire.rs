@@ -139,7 +139,7 @@ impl Wire {
     /// The version of TLS that was agreed on, as its RFC writes it.
     pub(super) fn tls_version(&self) -> Option<&'static str> {
         match &self.security {
-            Security::Plain | Security::Starting(_) | Security::Failed(_) => None,
+            Security::Plain | Security::Starting(_) | Security::Ending(_) | Security::Failed(_) => None,
             Security::Tls(tls) => tls.version(),
         }
     }

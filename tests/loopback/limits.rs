@@ -109,6 +109,7 @@ fn a_server_that_hangs_up_now_and_then_is_not_accused() {
         session.client.line_starting("421 ");
         session.client.end();
     }
+    scene.proxy.logs("session=5 ");
     assert!(!scene.proxy.stderr().contains("seems to ban"), "{}", scene.proxy.stderr());
 }
 

@@ -168,6 +168,8 @@ fn sec_29_strangers_do_not_fill_the_log() {
         is_reset(dial(&scene, scene.net.stranger(), scene.net.proxy()), "");
     }
     session(&scene, scene.net.stranger()).is_usable();
+    // What was said before it stands before it.
+    scene.proxy.logs("session began");
     assert_eq!(warnings(&scene), 1, "{}", scene.proxy.stderr());
 }
 

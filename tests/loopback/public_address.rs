@@ -76,6 +76,7 @@ fn rel_25_the_last_public_address_serves_on_while_the_service_fails() {
         is_asked_again(&service);
         assert_eq!(announced(&mut session), PUBLIC);
     }
+    scene.proxy.logs("no public address any more");
     let warnings = scene.proxy.stderr().matches("no public address any more; the last one stays").count();
     assert_eq!(warnings, 1, "a failure is said once, not every time");
     service.behave(|_| Reply::text(PUBLIC));

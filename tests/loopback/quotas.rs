@@ -88,6 +88,7 @@ fn sec_28_those_who_are_turned_away_take_no_room() {
     let held = kernel::open_fds(scene.proxy.pid()) - before;
     assert!(held <= 17, "{held} descriptors");
     session.is_usable();
+    scene.proxy.logs("limits.sessions is reached");
     let warnings = scene.proxy.stderr().matches("limits.sessions is reached").count();
     assert_eq!(warnings, 1, "one warning for a crowd");
 }

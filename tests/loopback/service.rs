@@ -175,5 +175,6 @@ fn a_socket_passed_on_that_no_listener_names_is_an_error() {
 #[test]
 fn nothing_is_needed_of_a_service_manager() {
     let scene = Scene::plain();
+    scene.proxy.logs("serving");
     assert!(!scene.proxy.stderr().contains("service manager"));
 }
