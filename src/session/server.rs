@@ -201,11 +201,16 @@ impl Session {
     /// The server begins a transfer for a command that we do not know, or for one that we thought to have
     /// no data connection: it was sent before the server refused another, which gave its offer back.
     fn unknown_transfer(&mut self, ticket: Ticket, now: Instant) {
+        // It is too late to refuse the command.
+        let is_refused = !self.may_move_data() || self.channels.is_offer_begun_otherwise(self.protection());
         let channel = self.channels.begin(self.new_transfer(None, Bytes::new(), now), self.protection());
-        if channel.is_some() {
-            if let Some(entry) = self.pending.get_mut(ticket) {
-                *entry = Pending::Transfer(Transfer { channel, started: true });
-            }
+        let Some(id) = channel else { return };
+        if let Some(entry) = self.pending.get_mut(ticket) {
+            *entry = Pending::Transfer(Transfer { channel, started: true });
+        }
+        if is_refused {
+            self.close_channel(id);
+        } else {
             self.dial_client(channel);
         }
     }

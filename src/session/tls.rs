@@ -299,6 +299,11 @@ impl Session {
         PerLeg { client: self.tls.protects, server: self.settings.tls.server != ServerTls::Plain }
     }
 
+    /// Whether policy admits data in this protection.
+    pub(super) fn may_move_data(&self) -> bool {
+        self.tls.protects || !matches!(self.settings.tls.client, ClientTls::Terminate(Terminate { require: true, .. }))
+    }
+
     /// Whether the next command turns a connection over and its time has not come.
     pub(super) fn is_at_a_turn(&self) -> bool {
         (self.settings.tls != TlsSettings::default() || self.settings.from_user || self.has_hosts())

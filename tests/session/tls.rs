@@ -429,6 +429,31 @@ fn sec_21_before_required_tls_next_to_nothing_reaches_the_server() {
     assert_eq!(d.server_got(), "USER a\nNOOP\n");
 }
 
+/// Only the server's 150 shows that the command has a data connection.
+#[test]
+fn sec_21_required_tls_includes_the_data_of_commands_that_nobody_knows() {
+    let mut d = protected(REQUIRE);
+    d.client("PASV\r\n");
+    d.server("227 =172,16,0,20,19,137\r\n");
+    d.client("XDIR\r\n");
+    d.forget();
+    d.server("150 x\r\n");
+    let actions = d.take_actions();
+    assert!(!actions.iter().any(|action| matches!(action, Action::Begin { .. })), "{actions:?}");
+    assert!(actions.contains(&Action::CloseChannel { id: d.id() }), "{actions:?}");
+    d.ended(End::Closed);
+    d.server("226 y\r\n");
+    assert_eq!(d.client_got(), "150 x\n426 Connection closed; transfer aborted.\n", "the server does not know");
+
+    let mut d = private(REQUIRE);
+    d.client("PASV\r\n");
+    d.server("227 =172,16,0,20,19,137\r\n");
+    d.client("XDIR\r\n");
+    d.forget();
+    d.server("150 x\r\n");
+    assert_eq!(d.deeds(), ["begin 1 client"]);
+}
+
 #[test]
 fn sec_21_required_tls_includes_the_data() {
     let mut d = protected(REQUIRE);
@@ -593,6 +618,25 @@ fn a_connection_that_began_in_plain_is_not_protected_later() {
     d.forget();
     d.client("RETR a\r\n");
     assert_eq!(trace(&mut d), ["close 1", "client: 425 Cannot open data connection."]);
+}
+
+/// That such a command has a data connection shows when it is too late to refuse it.
+#[test]
+fn sec_21_nor_for_a_command_that_nobody_knows() {
+    let mut d = protected(TERMS);
+    d.client("PASV\r\n");
+    d.server("227 =172,16,0,20,19,137\r\n");
+    d.client("RETR none\r\n");
+    d.server("550 no\r\n");
+    d.client("PBSZ 0\r\nPROT P\r\n");
+    d.client("XDIR\r\n");
+    d.forget();
+    d.server("150 x\r\n");
+    assert_eq!(trace(&mut d), ["close 1", "client: 150 x"]);
+    d.client_got();
+    d.ended(End::Closed);
+    d.server("226 y\r\n");
+    assert_eq!(d.client_got(), "426 Connection closed; transfer aborted.\n");
 }
 
 #[test]

@@ -49,7 +49,7 @@ impl Session {
                 self.answer("530 Policy requires TLS, use AUTH TLS first.\r\n");
             }
             Command::Sscn => self.answer(NOT_IMPLEMENTED),
-            Command::Transfer { .. } if terms.require && !self.tls.protects => {
+            Command::Transfer { .. } if !self.may_move_data() => {
                 self.answer("521 Policy requires protected data connections, use PROT P.\r\n");
             }
             // Its data connection has begun for a transfer that was refused, and cannot begin once more.
