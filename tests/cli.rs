@@ -506,10 +506,14 @@ mod run {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        let mut line = String::new();
-        let mut stderr = BufReader::new(child.stderr.take().unwrap());
-        stderr.read_line(&mut line).unwrap();
-        assert!(line.starts_with("{\"timestamp\":") && line.ends_with("}\n"), "{line}");
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        // Signals end it in good order as soon as it serves.
+        while let Some(line) = lines.next().map(Result::unwrap) {
+            assert!(line.starts_with("{\"timestamp\":") && line.ends_with('}'), "{line}");
+            if line.contains("\"message\":\"serving\"") {
+                break;
+            }
+        }
         let killed = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
         assert!(killed.success());
         assert_eq!(child.wait().unwrap().code(), Some(0));
