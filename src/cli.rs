@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
-pub use check::{CheckError, check, open_files, warnings};
+pub use check::{CheckError, check, open_files, probe, warnings};
 
 /// Where packages put the configuration.
 const DEFAULT_CONFIG: &str = "/etc/ftp-alg/proxy.yaml";
@@ -30,8 +30,8 @@ pub struct Cli {
 pub enum Command {
     /// Serve until SIGTERM or SIGINT; running transfers may finish, a second signal ends at once.
     Run(Run),
-    /// Check the configuration, resolve its names, read its certificates, and print what is announced and which ports
-    /// to open.
+    /// Check the configuration, resolve its names, read its certificates, ask servers that are checked whether they answer,
+    /// and print what is announced and which ports to open.
     ///
     /// Exit codes: 0 all is well, 1 a name cannot be resolved or a certificate not be used now, 2 the configuration is
     /// wrong.

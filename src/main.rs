@@ -46,7 +46,7 @@ fn check(file: &cli::ConfigFile) -> Result<(), Failure> {
     if let Some(warning) = cli::open_files(&config) {
         eprintln!("warning: {warning}\n");
     }
-    let plan = cli::check(&config).map_err(failure)?;
+    let plan = cli::check(&config, &cli::probe(&config)).map_err(failure)?;
     // Unlike `print!`, this does not panic when nobody reads, as in `ftp-alg check | head -1`.
     write!(std::io::stdout(), "{} is valid.\n\n{plan}", file.config.display()).map_err(failure)
 }

@@ -22,6 +22,7 @@ pub mod socket;
 pub mod splice;
 pub mod tls;
 mod upstream;
+mod upstreams;
 mod wire;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -49,6 +50,8 @@ use self::splice::Pipes;
 use crate::addr::{Leg, PerLeg};
 use crate::config::{Config, DataPorts, LegConfig, Listener, Selection, Upstream};
 use crate::session::Settings;
+
+pub use upstreams::{Probe, UpstreamStatus, probe};
 
 /// What the sessions of a listener share.
 #[derive(Debug)]
@@ -149,6 +152,7 @@ pub struct Proxy {
     /// The data ports stay open as long as there are sessions.
     _registry: PortRegistry,
     _passthrough: DropGuard,
+    listeners: Vec<Arc<Shared>>,
 }
 
 impl Proxy {
@@ -188,20 +192,28 @@ impl Proxy {
         let certificates = bound.iter().filter_map(|(_, shared)| shared.encryption.client.clone()).collect();
         let reload = Arc::new(Notify::new());
         tokio::spawn(tls::refresh(certificates, Arc::clone(&reload)));
+        let served: Vec<Arc<Shared>> = bound.iter().map(|(_, shared)| Arc::clone(shared)).collect();
         // Only now that everything is bound is anybody served.
         for (listeners, shared) in bound {
+            shared.directory.watch(&shared.process.stop);
             for (listener, at) in listeners.into_iter().zip(&shared.config.bind) {
                 tracing::info!(listener = %shared.config.name, %at, upstream = %shared.directory, "serving");
                 tokio::spawn(listener::serve(Arc::clone(&shared), listener));
             }
         }
-        Ok(Self { process, drain, reload, _registry: registry, _passthrough: passthrough })
+        Ok(Self { process, drain, reload, _registry: registry, _passthrough: passthrough, listeners: served })
     }
 
     /// Reads again, in the background, what may change while it serves: certificates and keys. What is bad is logged and
     /// changes nothing; sessions that run keep what they have.
     pub fn reload(&self) {
         self.reload.notify_one();
+    }
+
+    /// What is known of every server that the configuration names, in its order.
+    #[must_use]
+    pub fn upstreams(&self) -> Vec<UpstreamStatus> {
+        self.listeners.iter().flat_map(|shared| shared.directory.status()).collect()
     }
 
     /// Accepts nobody any more and asks every session to end at its next boundary.
@@ -258,17 +270,30 @@ fn data_ports(config: &Config) -> Vec<(IpAddr, RangeInclusive<u16>)> {
 /// addresses this machine reaches the server is known with the first connection, and may change with a route.
 fn data_addresses(listener: &Listener, leg: Leg) -> Vec<IpAddr> {
     let own = listener.bind.iter().map(SocketAddr::ip);
-    match (leg, listener.upstream.fixed()) {
-        (Leg::Client, _) => own.collect(),
-        (Leg::Server, Some(Upstream::Address(server))) if listener.hosts.is_empty() => vec![wildcard(server.ip())],
-        // It may have addresses of either family; without IPv6 on this machine there is nothing to bind.
-        (Leg::Server, _) => {
-            let mut all: Vec<IpAddr> = own.map(wildcard).chain([IpAddr::V4(Ipv4Addr::UNSPECIFIED)]).collect();
-            all.sort_unstable();
-            all.dedup();
-            all
-        }
+    if leg == Leg::Client {
+        return own.collect();
     }
+    let mut all: Vec<IpAddr> = match server_addresses(listener) {
+        Some(servers) => servers.into_iter().map(wildcard).collect(),
+        // They may have addresses of either family; without IPv6 on this machine there is nothing to bind.
+        None => own.map(wildcard).chain([IpAddr::V4(Ipv4Addr::UNSPECIFIED)]).collect(),
+    };
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+/// Where the servers are, if all that there may be is known.
+fn server_addresses(listener: &Listener) -> Option<Vec<IpAddr>> {
+    let servers = listener.upstream.servers();
+    if servers.is_empty() || !listener.hosts.is_empty() {
+        return None;
+    }
+    let address = |server: &Upstream| match server {
+        Upstream::Address(server) => Some(server.ip()),
+        Upstream::Name { .. } => None,
+    };
+    servers.iter().map(address).collect()
 }
 
 /// The ranges where data connections begin with a PROXY header, and the gates that read it.

@@ -627,7 +627,7 @@ mod refused {
         );
         assert!(hosts("a.example: b, a.example: c").contains("`a.example` stands here twice"));
         assert!(hosts("a.example: b, A.example.: c").contains("`a.example` has a server already"));
-        assert!(hosts("a.example: [b]").contains("a list where a single value is due"));
+        assert!(hosts("a.example: [[b]]").contains("a list where a single value is due"));
         let chosen = "upstream: from-user\n    upstream_networks: 10.0.0.0/8\n    hosts: { a.example: 10.0.0.1 }";
         assert!(error("upstream: 172.16.0.20:21", chosen).contains("clients choose the server in another way already"));
     }

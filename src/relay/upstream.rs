@@ -11,7 +11,7 @@ use std::time::Duration;
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::SockaddrStorage;
 use rustls::pki_types::ServerName;
-use tokio::sync::{Mutex as FairMutex, Semaphore};
+use tokio::sync::{Mutex as FairMutex, Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use super::control::Endpoint;
@@ -61,7 +61,6 @@ impl Connected {
 pub(super) struct Connector {
     listener: String,
     upstream: Upstream,
-    timeout: Duration,
     under_way: Semaphore,
     pace: Option<Pace>,
     /// The last addresses that the name resolved to.
@@ -72,6 +71,10 @@ pub(super) struct Connector {
     config: Arc<Config>,
     hang_ups: AtomicU32,
 }
+
+/// The right to make one connection.
+#[derive(Debug)]
+pub(super) struct Turn<'a>(#[expect(dead_code, reason = "held, and let go")] SemaphorePermit<'a>);
 
 /// One connect each `interval`.
 #[derive(Debug)]
@@ -108,7 +111,6 @@ impl Connector {
             listener: listener.name.clone(),
             upstream,
             guard,
-            timeout: listener.timeouts.connect_server,
             under_way: Semaphore::new(MAX_UNDER_WAY),
             pace,
             resolved: Mutex::default(),
@@ -117,10 +119,23 @@ impl Connector {
         }
     }
 
-    /// A control connection to the server. Waits for its turn without limit, the session's login timer bounds
-    /// that; `timeouts.connect_server` counts from there.
-    pub(super) async fn connect(&self) -> Result<Connected, ConnectError> {
-        let connected = self.connect_in_turn().await;
+    /// Waits until there may be another connection to the server: without limit, the session's login timer bounds that.
+    /// The connection is to be made while the turn is held.
+    pub(super) async fn turn(&self) -> Result<Turn<'_>, ConnectError> {
+        let permit = self.under_way.acquire().await.map_err(io::Error::other)?;
+        if let Some(pace) = &self.pace {
+            pace.turn().await;
+        }
+        Ok(Turn(permit))
+    }
+
+    /// A control connection to the server, within `limit`.
+    pub(super) async fn connect(&self, _turn: &Turn<'_>, limit: Duration) -> Result<Connected, ConnectError> {
+        let start = Instant::now();
+        let connected = match self.targets(limit).await {
+            Ok(targets) => self.connect_to_one_of(&targets, limit.saturating_sub(start.elapsed())).await,
+            Err(error) => Err(error),
+        };
         // It was accepted, and reset before we came to look at it.
         if let Err(ConnectError::Failed(error)) = &connected
             && matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected)
@@ -128,16 +143,6 @@ impl Connector {
             self.hung_up();
         }
         connected
-    }
-
-    async fn connect_in_turn(&self) -> Result<Connected, ConnectError> {
-        let _permit = self.under_way.acquire().await.map_err(io::Error::other)?;
-        if let Some(pace) = &self.pace {
-            pace.turn().await;
-        }
-        let start = Instant::now();
-        let targets = self.targets().await?;
-        self.connect_to_one_of(&targets, self.timeout.saturating_sub(start.elapsed())).await
     }
 
     /// Tries one after the other. One that does not answer leaves each of those behind it its share of the time.
@@ -179,12 +184,12 @@ impl Connector {
     }
 
     /// A name is resolved anew for each session.
-    async fn targets(&self) -> Result<Vec<SocketAddr>, ConnectError> {
+    async fn targets(&self, limit: Duration) -> Result<Vec<SocketAddr>, ConnectError> {
         let found = match &self.upstream {
             Upstream::Address(addr) => vec![*addr],
             Upstream::Name { host, port } => {
                 let look_up = tokio::net::lookup_host((host.as_str(), *port));
-                let found = self.found_or_last(host, async { Ok(look_up.await?.collect()) }).await;
+                let found = self.found_or_last(host, limit / 2, async { Ok(look_up.await?.collect()) }).await;
                 match (found, &self.guard) {
                     (Ok(found), _) => found,
                     // A name that may not be reached says nothing about whether there is such a name.
@@ -217,9 +222,10 @@ impl Connector {
     async fn found_or_last(
         &self,
         host: &str,
+        limit: Duration,
         look_up: impl Future<Output = io::Result<Vec<SocketAddr>>>,
     ) -> io::Result<Vec<SocketAddr>> {
-        let found = tokio::time::timeout(self.timeout / 2, look_up).await;
+        let found = tokio::time::timeout(limit, look_up).await;
         let found = found.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no name server answers")));
         let mut last = self.resolved.lock().unwrap_or_else(PoisonError::into_inner);
         match found {
@@ -321,13 +327,17 @@ mod tests {
     async fn rel_25_the_last_addresses_serve_on_while_no_name_server_answers() {
         let connector = connector("127.0.0.1:2121", "ftp.example.com:21");
         let silence = || std::future::pending::<io::Result<Vec<SocketAddr>>>();
-        assert_eq!(connector.found_or_last("", silence()).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let limit = Duration::from_secs(1);
+        assert_eq!(connector.found_or_last("", limit, silence()).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
         let good = vec!["192.0.2.1:21".parse().unwrap()];
-        assert_eq!(connector.found_or_last("", async { Ok(good.clone()) }).await.unwrap(), good);
+        assert_eq!(connector.found_or_last("", limit, async { Ok(good.clone()) }).await.unwrap(), good);
         let start = Instant::now();
-        assert_eq!(connector.found_or_last("", silence()).await.unwrap(), good);
-        assert!(start.elapsed() <= connector.timeout / 2, "there is time left to connect");
-        assert_eq!(connector.found_or_last("", async { Err(io::ErrorKind::NotFound.into()) }).await.unwrap(), good);
+        assert_eq!(connector.found_or_last("", limit, silence()).await.unwrap(), good);
+        assert!(start.elapsed() <= limit, "there is time left to connect");
+        assert_eq!(
+            connector.found_or_last("", limit, async { Err(io::ErrorKind::NotFound.into()) }).await.unwrap(),
+            good
+        );
     }
 
     #[tokio::test]
@@ -360,7 +370,7 @@ mod tests {
             let mut config = Config::clone(&connector.config);
             config.listeners[0].bind = vec![format!("{wildcard}:{}", at.port()).parse().unwrap()];
             connector.config = Arc::new(config);
-            let io = socket::connect_control(at, connector.timeout).await.unwrap();
+            let io = socket::connect_control(at, Duration::from_secs(5)).await.unwrap();
             assert_eq!(connector.refuse_loop(Connected::new(io).unwrap()).is_err(), is_loop, "{wildcard}");
         }
     }

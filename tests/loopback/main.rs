@@ -33,3 +33,4 @@ mod quotas;
 mod shutdown;
 mod timeouts;
 mod tls;
+mod upstreams;
