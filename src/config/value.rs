@@ -10,9 +10,7 @@ use bytesize::ByteSize;
 use ipnet::{IpNet, Ipv4Net};
 
 use super::report::Wrong;
-use super::{
-    Balance, CommandName, DataMode, DataPeer, DataPorts, FROM_USER, ORIGINAL_DESTINATION, SourcePort, Upstream,
-};
+use super::{CommandName, DataMode, DataPeer, DataPorts, FROM_USER, ORIGINAL_DESTINATION, SourcePort, Upstream};
 use crate::addr::canonical;
 use crate::ftp::host::is_dns_name;
 use crate::nat::destinations::{Permit, Place};
@@ -104,31 +102,6 @@ pub(super) fn chosen(text: &str) -> Parsed<Chosen> {
         return Err(Wrong::new(format!("`{text}` is not known"), format!("write `{word}`")));
     }
     upstream(text).map(Chosen::Server)
-}
-
-/// One of several servers.
-pub(super) fn one_of_several(text: &str) -> Parsed<Upstream> {
-    match chosen(text)? {
-        Chosen::Server(upstream) => Ok(upstream),
-        Chosen::OriginalDestination | Chosen::FromUser => {
-            let help = format!("write servers only, or `upstream: {text}` alone");
-            Err(Wrong::new(format!("`{text}` is not one of several servers"), help))
-        }
-    }
-}
-
-/// `first`, `round-robin`, `least-sessions` or `source`.
-pub(super) fn balance(text: &str) -> Parsed<Balance> {
-    match text {
-        "first" => Ok(Balance::First),
-        "round-robin" => Ok(Balance::RoundRobin),
-        "least-sessions" => Ok(Balance::LeastSessions),
-        "source" => Ok(Balance::Source),
-        _ => Err(Wrong::new(
-            format!("`{text}` is not a way to choose a server"),
-            "write `first`, `round-robin`, `least-sessions` or `source`",
-        )),
-    }
 }
 
 /// Servers that may be reached: a network, an address, a name or `*.` and a name, with a port or a range of them.

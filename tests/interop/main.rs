@@ -22,6 +22,7 @@ mod proxy;
 mod servers;
 mod tls;
 mod two_addresses;
+mod upstreams;
 mod without_proxy;
 
 use std::time::Duration;

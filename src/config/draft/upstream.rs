@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Reader;
 use crate::config::report::{KeyPath, Wrong};
 use crate::config::value::{self, Chosen, Parsed};
-use crate::config::{Health, Selection, Servers, Upstream, raw};
+use crate::config::{Balance, Health, Selection, Servers, Upstream, raw};
 use crate::ftp::host::HostName;
 use crate::nat::destinations::{Destinations, Permit, Place};
 
@@ -62,7 +62,7 @@ impl Reader<'_, '_> {
     fn servers(&mut self, raw: raw::Upstream, at: &KeyPath, named: &mut Vec<(KeyPath, Upstream)>) -> Option<Servers> {
         let (texts, list_at, more) = match raw {
             raw::Upstream::One(text) => {
-                let server = self.optional(Some(text), at, value::one_of_several)?;
+                let server = self.optional(Some(text), at, one_of_several)?;
                 named.push((at.clone(), server.clone()));
                 return Some(Servers::one(server));
             }
@@ -73,14 +73,14 @@ impl Reader<'_, '_> {
         if texts.is_empty() {
             self.missing(&list_at, "no server", "write the FTP servers, like `[172.16.0.20, 172.16.0.21]`");
         }
-        let found: Vec<(KeyPath, Upstream)> = self.each_with_place(texts, &list_at, value::one_of_several).collect();
+        let found: Vec<(KeyPath, Upstream)> = self.each_with_place(texts, &list_at, one_of_several).collect();
         for (i, (at, server)) in found.iter().enumerate() {
             if found[..i].iter().any(|(_, earlier)| earlier == server) {
                 let what = format!("`{server}` is in the list already");
                 self.problems.report(at, Wrong::new(what, "remove it: each server is there once"));
             }
         }
-        let balance = self.optional(more.balance, &at.key("balance"), value::balance).unwrap_or_default();
+        let balance = self.optional(more.balance, &at.key("balance"), balance).unwrap_or_default();
         let health = self.health(more.health, Health::of(count), &at.key("health"));
         named.extend(found.iter().cloned());
         let list: Vec<Upstream> = found.into_iter().map(|(_, server)| server).collect();
@@ -166,4 +166,29 @@ fn health_switch(text: &str) -> Parsed<bool> {
     value::boolean(text).map_err(|wrong| {
         Wrong::new(wrong.what, "write `true`, `false`, or how servers are checked, like `{ interval: 30s, fall: 3 }`")
     })
+}
+
+/// One of several servers.
+fn one_of_several(text: &str) -> Parsed<Upstream> {
+    match value::chosen(text)? {
+        Chosen::Server(upstream) => Ok(upstream),
+        Chosen::OriginalDestination | Chosen::FromUser => {
+            let help = format!("write servers only, or `upstream: {text}` alone");
+            Err(Wrong::new(format!("`{text}` is not one of several servers"), help))
+        }
+    }
+}
+
+/// `first`, `round-robin`, `least-sessions` or `source`.
+fn balance(text: &str) -> Parsed<Balance> {
+    match text {
+        "first" => Ok(Balance::First),
+        "round-robin" => Ok(Balance::RoundRobin),
+        "least-sessions" => Ok(Balance::LeastSessions),
+        "source" => Ok(Balance::Source),
+        _ => Err(Wrong::new(
+            format!("`{text}` is not a way to choose a server"),
+            "write `first`, `round-robin`, `least-sessions` or `source`",
+        )),
+    }
 }
