@@ -309,3 +309,45 @@ impl Drop for Seat {
         self.member().sessions.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    fn group(upstream: &str) -> Arc<Group> {
+        let yaml = format!(
+            "listeners: [{{ bind: \"127.0.0.1:2121\", upstream: {upstream}, client: {{ address_map: \
+             [{{ peers: any, announce: local }}], data_ports: 20000 }} }}]"
+        );
+        let config = Arc::new(Config::parse(&yaml, "test.yaml").unwrap());
+        let crate::config::Selection::Fixed(servers) = &config.listeners[0].upstream else { panic!("servers") };
+        Arc::new(Group::new(&config.listeners[0], servers, None, &config))
+    }
+
+    #[test]
+    fn a_session_goes_back_to_where_it_has_been_while_that_is_up() {
+        let group = group("{ servers: [a, b, c], balance: round-robin }");
+        let firsts = |before| (0..3).map(|_| group.order(CLIENT, before)[0].0).collect::<Vec<_>>();
+        assert_eq!(firsts(Some(1)), [1, 1, 1]);
+        (0..3).for_each(|_| group.members[1].failed("refused"));
+        assert!(!firsts(Some(1)).contains(&1));
+        assert_eq!(group.order(CLIENT, Some(1))[2], (1, false), "better than none");
+    }
+
+    #[test]
+    fn it_is_known_how_each_server_is() {
+        let group = group("[a, b]");
+        let seat = Seat::take(&group, 1);
+        group.members[0].failed("refused");
+        let status: Vec<UpstreamStatus> = group.status().collect();
+        assert_eq!((status[0].name.as_str(), status[1].name.as_str()), ("a:21", "b:21"));
+        assert_eq!((status[0].sessions, status[1].sessions), (0, 1));
+        assert_eq!((status[0].healthy, status[0].reason.as_deref()), (true, Some("refused")));
+        (0..2).for_each(|_| group.members[0].failed("refused"));
+        drop(seat);
+        let status: Vec<UpstreamStatus> = group.status().collect();
+        assert_eq!((status[0].healthy, status[1].healthy, status[1].sessions), (false, true, 0));
+    }
+}

@@ -3,7 +3,7 @@
 //! A check connects as a session does, in the same turn and at the same pace, reads the greeting, says QUIT and leaves in good
 //! order, so that the server's log shows an orderly visit. With implicit TLS it is left at the connection.
 
-use std::io::{self, Read as _};
+use std::io::Read as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -54,7 +54,9 @@ pub(super) async fn greeting(io: &Watched, limit: Duration) -> Greeting {
         }
     };
     match tokio::time::timeout(limit, peek).await {
-        Ok(greeting) => greeting.unwrap_or_else(|_: io::Error| Greeting::Gone),
+        Ok(Ok(greeting)) => greeting,
+        // It was reset.
+        Ok(Err(_)) => Greeting::Gone,
         Err(_) => Greeting::Silence,
     }
 }
