@@ -13,7 +13,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::service::command;
 
-pub use check::{CheckError, become_user, check, not_here, warnings};
+pub use check::{CheckError, become_user, check, not_here, probe, warnings};
 use log::parse_filter;
 pub use log::{Log, LogError, LogFormat, LostLines};
 pub use sessions::{Action, Sessions, SessionsError, sessions};
@@ -46,8 +46,8 @@ pub enum Command {
     /// Exit codes: 0 the new configuration is in use, 1 no ftp-alg has answered, 2 it has refused, and the reasons are
     /// printed.
     Reload(Reload),
-    /// Check the configuration, resolve its names, ask for the public address, read its certificates, and print what is
-    /// announced and which ports to open.
+    /// Check the configuration, resolve its names, ask for the public address, read its certificates, ask servers that are
+    /// checked whether they answer, and print what is announced and which ports to open.
     ///
     /// Exit codes: 0 all is well, 1 a name or the public address cannot be found, a certificate not be used or the
     /// transfer log not be written now, 2 the configuration is wrong.

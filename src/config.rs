@@ -15,6 +15,7 @@ mod draft;
 mod marked;
 mod raw;
 mod report;
+mod servers;
 mod shape;
 mod source;
 pub mod tls;
@@ -43,6 +44,7 @@ use crate::nat::policy::Policy;
 use discovery::Discovery;
 pub use report::{Error, Errors};
 use report::{KeyPath, Problems, Wrong};
+pub use servers::{Balance, Health, Servers};
 pub use source::{HeaderVersion, ProxyHeader, Source};
 use tls::Tls;
 
@@ -157,7 +159,7 @@ pub struct Listener {
     /// Which FTP server a session is with.
     pub upstream: Selection,
     /// Servers for names, instead of `upstream`: for clients that say the name (HOST, or SNI).
-    pub hosts: Vec<(HostName, Upstream)>,
+    pub hosts: Vec<(HostName, Servers)>,
     /// The leg that faces the clients.
     pub client: LegConfig,
     /// The leg that faces the server.
@@ -264,8 +266,8 @@ pub const FTP_DATA: u16 = 20;
 /// Which FTP server a session is with (`upstream`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selection {
-    /// Always this one.
-    Fixed(Upstream),
+    /// Always this one, or one of these.
+    Fixed(Servers),
     /// The one that the client has dialled: its connection was led here on the way (nft REDIRECT or TPROXY).
     OriginalDestination(Arc<Destinations>),
     /// The one that the client names (`USER user@host`).
@@ -275,10 +277,19 @@ pub enum Selection {
 impl Selection {
     /// The server, if there is but one.
     #[must_use]
-    pub const fn fixed(&self) -> Option<&Upstream> {
+    pub fn fixed(&self) -> Option<&Upstream> {
         match self {
-            Self::Fixed(upstream) => Some(upstream),
+            Self::Fixed(servers) => servers.only(),
             Self::OriginalDestination(_) | Self::FromUser(_) => None,
+        }
+    }
+
+    /// The servers that the configuration names; none where clients name them.
+    #[must_use]
+    pub fn servers(&self) -> &[Upstream] {
+        match self {
+            Self::Fixed(servers) => servers.list(),
+            Self::OriginalDestination(_) | Self::FromUser(_) => &[],
         }
     }
 
@@ -292,7 +303,7 @@ impl Selection {
 impl fmt::Display for Selection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Fixed(upstream) => upstream.fmt(f),
+            Self::Fixed(servers) => servers.fmt(f),
             Self::OriginalDestination(_) => f.write_str(ORIGINAL_DESTINATION),
             Self::FromUser(_) => f.write_str(FROM_USER),
         }

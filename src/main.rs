@@ -79,7 +79,7 @@ fn check(file: &cli::ConfigFile) -> Result<(), Failure> {
     for warning in cli::not_here(&config) {
         eprintln!("warning: {warning}\n");
     }
-    let plan = cli::check(&config).map_err(failure)?;
+    let plan = cli::check(&config, &cli::probe(&config)).map_err(failure)?;
     // Unlike `print!`, this does not panic when nobody reads, as in `ftp-alg check | head -1`.
     write!(std::io::stdout(), "{} is valid.\n\n{plan}", file.config.display()).map_err(failure)
 }

@@ -27,6 +27,7 @@ mod sockets;
 pub mod splice;
 pub mod tls;
 mod upstream;
+mod upstreams;
 mod wire;
 pub mod xferlog;
 
@@ -42,7 +43,6 @@ use self::directory::Directory;
 use self::encryption::Encryption;
 use self::gate::{Gate, Waiting};
 pub use self::generation::{Obstacle, Proxy, StartError};
-use self::insight::Impediments;
 pub use self::insight::{Insight, LiveSession, State};
 use self::listener::Refusals;
 use self::live::Live;
@@ -57,6 +57,8 @@ use crate::addr::{Family, Leg, PerLeg};
 use crate::config::{Config, DataPorts, Listener, Selection, Source, Upstream};
 use crate::metrics::{ListenerMetrics, Metrics};
 use crate::session::Settings;
+
+pub use upstreams::{Probe, UpstreamStatus, probe};
 
 /// What the sessions of a listener share, and keep when a reload gives it another configuration.
 #[derive(Debug)]
@@ -92,7 +94,6 @@ struct Process {
     waiting: Waiting,
     metrics: Arc<Metrics>,
     live: Arc<Live>,
-    impediments: Impediments,
     /// Of files.
     transfers: TransferLog,
     /// Where clients connect.
@@ -155,17 +156,30 @@ fn data_ports(config: &Config) -> Vec<(IpAddr, RangeInclusive<u16>)> {
 /// addresses this machine reaches the server is known with the first connection, and may change with a route.
 fn data_addresses(listener: &Listener, leg: Leg) -> Vec<IpAddr> {
     let own = listener.bind.iter().map(SocketAddr::ip);
-    match (leg, listener.upstream.fixed()) {
-        (Leg::Client, _) => own.collect(),
-        (Leg::Server, Some(Upstream::Address(server))) if listener.hosts.is_empty() => vec![wildcard(server.ip())],
-        // It may have addresses of either family; without IPv6 on this machine there is nothing to bind.
-        (Leg::Server, _) => {
-            let mut all: Vec<IpAddr> = own.map(wildcard).chain([IpAddr::V4(Ipv4Addr::UNSPECIFIED)]).collect();
-            all.sort_unstable();
-            all.dedup();
-            all
-        }
+    if leg == Leg::Client {
+        return own.collect();
     }
+    let mut all: Vec<IpAddr> = match server_addresses(listener) {
+        Some(servers) => servers.into_iter().map(wildcard).collect(),
+        // They may have addresses of either family; without IPv6 on this machine there is nothing to bind.
+        None => own.map(wildcard).chain([IpAddr::V4(Ipv4Addr::UNSPECIFIED)]).collect(),
+    };
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+/// Where the servers are, if all that there may be is known.
+fn server_addresses(listener: &Listener) -> Option<Vec<IpAddr>> {
+    let servers = listener.upstream.servers();
+    if servers.is_empty() || !listener.hosts.is_empty() {
+        return None;
+    }
+    let address = |server: &Upstream| match server {
+        Upstream::Address(server) => Some(server.ip()),
+        Upstream::Name { .. } => None,
+    };
+    servers.iter().map(address).collect()
 }
 
 /// The ranges where data connections begin with a PROXY header, and the gates that read it.

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
@@ -126,6 +126,45 @@ mod check {
             assert_eq!(code, Some(0), "{stderr}");
             assert!(stderr.contains(&format!("warning: admin.bind: {bind} is no loopback address")), "{stderr}");
         }
+    }
+
+    #[test]
+    fn prints_which_of_several_servers_answer_and_does_not_fail_if_none_does() {
+        let silent = std::net::TcpListener::bind("127.0.0.8:0").unwrap();
+        let closed = std::net::TcpListener::bind("127.0.0.8:0").unwrap().local_addr().unwrap();
+        let good = std::net::TcpListener::bind("127.0.0.8:0").unwrap();
+        let at = [closed, silent.local_addr().unwrap(), good.local_addr().unwrap()];
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = good.accept().unwrap();
+            stream.write_all(b"220 ready\r\n").unwrap();
+            let mut said = String::new();
+            stream.read_to_string(&mut said).unwrap();
+            said
+        });
+        let servers = format!("upstream: [\"{}\", \"{}\", \"{}\"]", at[0], at[1], at[2]);
+        let (code, plan, stderr) = check(&listener(&[("upstream: 127.0.0.8:21", &servers)]));
+        assert_eq!(code, Some(0), "{stderr}");
+        assert!(
+            plan.contains(&format!("FTP server                        the first of {}, {}", at[0], at[1])),
+            "{plan}"
+        );
+        let found = |server: usize, what: &str| {
+            let row = format!("    {:32}{what}", at[server].to_string());
+            assert!(plan.contains(&row), "no {row:?} in\n{plan}");
+        };
+        found(0, "does not answer from here: Connection refused");
+        found(1, "does not answer from here: it accepted the connection and did not greet in time\n");
+        found(2, "answers\n");
+        assert_eq!(server.join().unwrap(), "QUIT\r\n");
+        let unchecked = servers.replace("upstream: [", "upstream: { health: false, balance: source, servers: [") + " }";
+        let (_, plan, _) = check(&listener(&[("upstream: 127.0.0.8:21", &unchecked)]));
+        assert!(
+            plan.contains(
+                "always the same for a client's address\n    checked                         by sessions only\n"
+            ),
+            "{plan}"
+        );
+        assert!(!plan.contains("answer from here"), "{plan}");
     }
 
     #[test]

@@ -673,6 +673,46 @@ mod refused {
     }
 
     #[test]
+    fn several_servers_that_are_not() {
+        let several = |upstream: &str| error("172.16.0.20:21", upstream);
+        assert_starts(
+            &several("[]"),
+            "4:5 listeners[0].upstream: no server; write the FTP servers, like `[172.16.0.20",
+        );
+        assert!(several("{ balance: first }").contains("listeners[0].upstream.servers: no server; write the FTP"));
+        assert_starts(&several("[a, from-user]"), "4:19 listeners[0].upstream[1]: `from-user` is not one of several");
+        assert_starts(&several("[a, b, a]"), "4:22 listeners[0].upstream[2]: `a:21` is in the list already; remove it");
+        let own = several("{ servers: [a, \"192.0.2.1:2121\"] }");
+        assert_starts(&own, "4:30 listeners[0].upstream.servers[1]: `192.0.2.1:2121` is this proxy itself");
+        assert!(
+            several("{ servers: [a], balance: fastest }").contains("is not a way to choose a server; write `first`")
+        );
+        assert!(
+            several("{ servers: [a], health: often }").contains("is neither true nor false; write `true`, `false`, or")
+        );
+        assert!(several("{ servers: [a], health: { interval: 10 } }").ends_with("`10ms` or `10m`"));
+        assert!(several("{ servers: [a], health: { fall: 0 } }").contains("`0` is no limit"));
+        assert!(several("{ server: a }").contains("unknown key; write `servers`"));
+        let networks = "[a, b]\n    upstream_networks: 10.0.0.0/8";
+        assert!(several(networks).contains("has no meaning where the server is always the same"));
+    }
+
+    #[test]
+    fn servers_are_checked_where_there_are_several_or_it_is_said() {
+        let checked = |upstream: &str| {
+            let config = Config::parse(&VALID.replace("172.16.0.20:21", upstream), "f").unwrap();
+            let Selection::Fixed(servers) = &config.listeners[0].upstream else { panic!("{config:?}") };
+            (servers.list().len(), servers.health.checks)
+        };
+        assert_eq!(checked("a"), (1, false));
+        assert_eq!(checked("{ servers: a }"), (1, false));
+        assert_eq!(checked("{ servers: a, health: true }"), (1, true));
+        assert_eq!(checked("{ servers: a, health: { fall: 1 } }"), (1, true));
+        assert_eq!(checked("[a, b]"), (2, true));
+        assert_eq!(checked("{ servers: [a, b], health: false }"), (2, false));
+    }
+
+    #[test]
     fn hosts_that_are_none_or_have_no_server() {
         let hosts = |hosts: &str| error("    client:", &format!("    hosts: {{ {hosts} }}\n    client:"));
         assert_starts(&hosts("a b: 10.0.0.1"), "5:19 listeners[0].hosts.a b: `a b` is not a host; write a DNS name");
@@ -686,7 +726,7 @@ mod refused {
         );
         assert!(hosts("a.example: b, a.example: c").contains("`a.example` stands here twice"));
         assert!(hosts("a.example: b, A.example.: c").contains("`a.example` has a server already"));
-        assert!(hosts("a.example: [b]").contains("a list where a single value is due"));
+        assert!(hosts("a.example: [[b]]").contains("a list where a single value is due"));
         let chosen = "upstream: from-user\n    upstream_networks: 10.0.0.0/8\n    hosts: { a.example: 10.0.0.1 }";
         assert!(error("upstream: 172.16.0.20:21", chosen).contains("clients choose the server in another way already"));
     }

@@ -136,6 +136,23 @@ listeners:
 ";
 
 /// See [`MODES`].
+const SEVERAL: &str = "\
+listeners:
+  - bind: 192.0.2.1:2121
+    upstream:
+      servers: [172.16.0.20, 172.16.0.21]
+      balance: source
+      health:
+        interval: 10s
+        timeout: 3s
+        fall: 1
+        rise: 1
+    client:
+      address_map: [{ peers: any, announce: 203.0.113.10 }]
+      data_ports: 20000-20020
+";
+
+/// See [`MODES`].
 const INTERCEPTING: &str = "\
 listeners:
   - bind: 192.0.2.1:2121
@@ -276,8 +293,12 @@ fn listener_with(section: &str, key: &str, value: &str) -> String {
         "tls.server" => "mode: explicit, ",
         _ => "",
     };
+    const SERVERS: &str = "servers: [172.16.0.20, 172.16.0.21]";
+    let several = |more: &str| REQUIRED.replace("172.16.0.20:21", &format!("{{ {SERVERS}, {more} }}"));
     match section.split_once('.') {
         None if section == "discovery" => format!("{REQUIRED}{section}: {{ {key}: {value} }}\n"),
+        None if section == "upstream" => several(&format!("{key}: {value}")),
+        Some(("upstream", section)) => several(&format!("{section}: {{ {key}: {value} }}")),
         // REQUIRED ends within its `client`.
         None if section == "client" => format!("{REQUIRED}      {key}: {value}\n"),
         None => format!("{REQUIRED}    {section}: {{ {key}: {value} }}\n"),
@@ -287,7 +308,7 @@ fn listener_with(section: &str, key: &str, value: &str) -> String {
 
 #[test]
 fn what_the_reference_calls_required_is() {
-    const FILES: [&str; 4] = [FULL, MODES, PASSTHROUGH, INTERCEPTING];
+    const FILES: [&str; 5] = [FULL, MODES, PASSTHROUGH, INTERCEPTING, SEVERAL];
     for file in FILES {
         assert!(errors(file).is_empty(), "{:#?}", errors(file));
     }

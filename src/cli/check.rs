@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::plan;
 use super::tls;
@@ -14,33 +14,51 @@ use crate::config::{Config, Upstream};
 use crate::discover::{Found, PublicAddress};
 use crate::nat::map::Announce;
 use crate::privileges::{PrivilegeError, Privileges};
-use crate::relay::{descriptors, socket, xferlog};
+use crate::relay::{self, Probe, descriptors, socket, xferlog};
 
 /// What `check` found out about names, addresses and certificates.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
 pub struct CheckError(Vec<String>);
 
+/// A server that does not answer need not be down: `check` may run where it cannot be reached, and waits no longer.
+const PROBE_LIMIT: Duration = Duration::from_secs(3);
+
+/// Looks once at the servers that `run` would look at all the time. Without a runtime nothing is known of them.
+#[must_use]
+pub fn probe(config: &Config) -> Vec<Probe> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let Ok(runtime) = runtime else { return Vec::new() };
+    let probes = runtime.block_on(relay::probe(config, PROBE_LIMIT));
+    // A look-up that a name server does not answer is not waited for.
+    runtime.shutdown_background();
+    probes
+}
+
 /// Resolves every name of the configuration, asks for the public address if it is announced, reads every certificate,
-/// and describes what `run` would do.
+/// and describes what `run` would do, with what [`probe`] has found.
 ///
 /// # Errors
 /// Each name that cannot be resolved, or resolves to one of our own listeners, a public address that nobody gives, each
 /// certificate or key that cannot be used, and a transfer log that cannot be written. The configuration is not wrong then
 /// (names and files may appear later, and `run` looks names up again for each session), but nothing works yet.
-pub fn check(config: &Config) -> Result<String, CheckError> {
+pub fn check(config: &Config, probes: &[Probe]) -> Result<String, CheckError> {
     let mut failures = Vec::new();
     let mut upstreams = Vec::new();
     let mut certificates = Vec::new();
     for listener in &config.listeners {
-        let found = listener.upstream.fixed().map_or(Ok(Vec::new()), |fixed| resolve_upstream(fixed, config));
-        upstreams.push(found.unwrap_or_else(|e| {
-            failures.push(format!("listener `{}`: upstream: {e}", listener.name));
-            Vec::new()
-        }));
-        for (name, upstream) in &listener.hosts {
-            if let Err(e) = resolve_upstream(upstream, config) {
-                failures.push(format!("listener `{}`: hosts.{name}: {e}", listener.name));
+        let find = |upstream| {
+            resolve_upstream(upstream, config).unwrap_or_else(|e| {
+                failures.push(format!("listener `{}`: upstream: {e}", listener.name));
+                Vec::new()
+            })
+        };
+        upstreams.push(listener.upstream.servers().iter().map(find).collect::<Vec<_>>());
+        for (name, servers) in &listener.hosts {
+            for upstream in servers.list() {
+                if let Err(e) = resolve_upstream(upstream, config) {
+                    failures.push(format!("listener `{}`: hosts.{name}: {e}", listener.name));
+                }
             }
         }
         let found = tls::load(listener);
@@ -72,10 +90,10 @@ pub fn check(config: &Config) -> Result<String, CheckError> {
     }
     let ephemeral = setting("ip_local_port_range").ok().map(|range| range.trim().replace(char::is_whitespace, "-"));
     let mut text = String::new();
-    for ((listener, upstream), certificates) in config.listeners.iter().zip(&upstreams).zip(&certificates) {
+    for ((listener, upstreams), certificates) in config.listeners.iter().zip(&upstreams).zip(&certificates) {
         let ephemeral = ephemeral.as_deref();
         let (may_be_transparent, public) = (socket::may_be_transparent(), public.as_ref());
-        let plan = plan::Plan { listener, upstream, certificates, ephemeral, may_be_transparent, public };
+        let plan = plan::Plan { listener, upstreams, probes, certificates, ephemeral, may_be_transparent, public };
         let _ = writeln!(text, "{plan}");
     }
     if let Some(admin) = config.admin {

@@ -8,18 +8,21 @@ use super::tls;
 use crate::addr::Family;
 use crate::config::tls::ClientTls;
 use crate::config::{
-    DataMode, DataPeer, DataPorts, HeaderVersion, Limits, Listener, ProxyHeader, ProxyProtocol, Selection, Source,
-    Upstream,
+    Balance, DataMode, DataPeer, DataPorts, HeaderVersion, Health, Limits, Listener, ProxyHeader, ProxyProtocol,
+    Selection, Servers, Source, Upstream,
 };
 use crate::discover::Found;
 use crate::nat::map::{AddressMap, Announce, Peers};
+use crate::relay::Probe;
 use crate::relay::tls::Facts;
 
 /// The plan of one listener; its names have been resolved.
 pub(super) struct Plan<'a> {
     pub(super) listener: &'a Listener,
-    /// Where the upstream is now.
-    pub(super) upstream: &'a [IpAddr],
+    /// Where each server of `upstream` is now.
+    pub(super) upstreams: &'a [Vec<IpAddr>],
+    /// What has been seen of the servers of all listeners.
+    pub(super) probes: &'a [Probe],
     /// What the listener's certificates say.
     pub(super) certificates: &'a [Facts],
     /// From which ports the kernel chooses where any will do, like `32768-60999`, if that is known.
@@ -52,10 +55,7 @@ impl Display for Plan<'_> {
         if let Some(whom) = self.data_peers() {
             row(f, "data connections from", whom)?;
         }
-        row(f, "FTP server", self.server())?;
-        for (name, upstream) in &listener.hosts {
-            row(f, &format!("  for {name}"), upstream)?;
-        }
+        self.servers(f)?;
         if self.listener.upstream.intercepts() {
             let ways = if self.may_be_transparent { "nft REDIRECT and TPROXY" } else { WITHOUT_CAPABILITY };
             row(f, "connections led here by", ways)?;
@@ -103,10 +103,52 @@ impl Plan<'_> {
         }
     }
 
+    fn servers(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        row(f, "FTP server", self.server())?;
+        if let Selection::Fixed(servers) = &self.listener.upstream {
+            self.health(f, servers)?;
+        }
+        for (name, servers) in &self.listener.hosts {
+            let all: Vec<String> = servers.list().iter().map(ToString::to_string).collect();
+            row(f, &format!("  for {name}"), one_of(servers, &all))?;
+            self.health(f, servers)?;
+        }
+        Ok(())
+    }
+
+    /// What is done about servers that fail, and how they are. Nothing of a server that is only connected to.
+    fn health(&self, f: &mut Formatter<'_>, servers: &Servers) -> fmt::Result {
+        let Health { checks, interval, .. } = servers.health;
+        if checks {
+            let seldom = humantime::format_duration(interval);
+            row(f, "  checked", format!("every {seldom} where no session shows whether it answers"))?;
+        } else if servers.only().is_none() {
+            row(f, "  checked", "by sessions only")?;
+        }
+        for server in servers.list().iter().filter(|_| checks) {
+            let name = server.to_string();
+            let of_it = |probe: &&Probe| probe.listener == self.listener.name && probe.name == name;
+            if let Some(probe) = self.probes.iter().find(of_it) {
+                let outcome = match &probe.outcome {
+                    Ok(()) => "answers".into(),
+                    Err(reason) => format!("does not answer from here: {reason}"),
+                };
+                row(f, &format!("  {name}"), outcome)?;
+            }
+        }
+        Ok(())
+    }
+
     fn server(&self) -> String {
         match &self.listener.upstream {
-            Selection::Fixed(upstream @ Upstream::Address(_)) => upstream.to_string(),
-            Selection::Fixed(upstream @ Upstream::Name { .. }) => format!("{upstream} (now {})", join(self.upstream)),
+            Selection::Fixed(servers) => {
+                let now = |(server, now): (&Upstream, &Vec<IpAddr>)| match server {
+                    Upstream::Address(_) => server.to_string(),
+                    Upstream::Name { .. } => format!("{server} (now {})", join(now)),
+                };
+                let all: Vec<String> = servers.list().iter().zip(self.upstreams).map(now).collect();
+                one_of(servers, &all)
+            }
             Selection::OriginalDestination(permitted) => {
                 format!("the one that the client has dialled, within {}", join(permitted.permits()))
             }
@@ -325,9 +367,10 @@ impl Plan<'_> {
 
     fn control_ports(&self) -> String {
         match &self.listener.upstream {
-            Selection::Fixed(upstream) => {
-                let hosts = self.listener.hosts.iter().map(|(_, upstream)| upstream);
-                let mut ports: Vec<u16> = hosts.chain([upstream]).map(Upstream::port).collect();
+            Selection::Fixed(servers) => {
+                let hosts = self.listener.hosts.iter().map(|(_, servers)| servers);
+                let mut ports: Vec<u16> =
+                    hosts.chain([servers]).flat_map(|servers| servers.list()).map(Upstream::port).collect();
                 ports.sort_unstable();
                 ports.dedup();
                 join(&ports)
@@ -392,6 +435,20 @@ fn told_by(ProxyHeader { version, data }: ProxyHeader) -> String {
         HeaderVersion::V2 => "v2",
     };
     format!("{version}, on {}", if data { "control, and on data that we open" } else { "control alone" })
+}
+
+/// Which of several servers a client gets.
+fn one_of(servers: &Servers, all: &[String]) -> String {
+    let all = all.join(", ");
+    if servers.only().is_some() {
+        return all;
+    }
+    match servers.balance {
+        Balance::First => format!("the first of {all} that answers"),
+        Balance::RoundRobin => format!("in turn {all}"),
+        Balance::LeastSessions => format!("of {all} the one with the fewest sessions"),
+        Balance::Source => format!("of {all} always the same for a client's address"),
+    }
 }
 
 fn describe(mode: DataMode) -> &'static str {

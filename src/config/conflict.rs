@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::draft::Draft;
 use super::report::{KeyPath, Problems, Wrong};
 use super::tls::{ClientTls, Tls};
-use super::{Admin, DataPeer, DataPorts, ProxyProtocol, Selection, Upstream};
+use super::{Admin, DataPeer, DataPorts, ProxyProtocol, Upstream};
 use crate::addr::{Family, Leg};
 
 /// Reports every conflict.
@@ -219,16 +219,14 @@ fn header_on_data(draft: &Draft, leg: Leg) -> Option<BTreeSet<IpNet>> {
 /// A proxy that is its own server connects to itself until it runs out of sockets.
 fn upstreams(drafts: &[Draft], problems: &mut Problems<'_>) {
     for draft in drafts {
-        let fixed = draft.upstream.as_ref().and_then(Selection::fixed).map(|fixed| (draft.at.key("upstream"), fixed));
-        let hosts = draft.hosts.iter().map(|(at, _, upstream)| (at.clone(), upstream));
-        for (at, upstream) in fixed.into_iter().chain(hosts) {
+        for (at, upstream) in &draft.servers {
             let own = all_binds(drafts).find(|(_, _, bind)| is_own(upstream, *bind));
             let Some((owner, bind_at, bind)) = own else { continue };
             let place = format!("listener `{}`, line {}", owner.name(), problems.line(bind_at));
             let what = format!("`{upstream}` is this proxy itself: `{bind}` of {place}");
             let help = "write the address and port of the FTP server behind it; a server on this machine needs a port \
                         of its own";
-            problems.report(&at, Wrong::new(what, help));
+            problems.report(at, Wrong::new(what, help));
         }
     }
 }

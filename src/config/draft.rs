@@ -18,7 +18,7 @@ use super::tls::Tls;
 use super::value::Parsed;
 use super::{
     Access, CommandName, Config, DataMode, DataPeer, DataPorts, LegConfig, Limits, Listener, ProxyHeader,
-    ProxyProtocol, Selection, Source, SourcePort, Timeouts, Upstream,
+    ProxyProtocol, Selection, Servers, Source, SourcePort, Timeouts, Upstream,
 };
 use super::{conflict, raw, value};
 use crate::addr::Leg;
@@ -33,7 +33,9 @@ pub(super) struct Draft {
     pub(super) name: Option<String>,
     pub(super) bind: Vec<(KeyPath, SocketAddr)>,
     pub(super) upstream: Option<Selection>,
-    pub(super) hosts: Vec<(KeyPath, HostName, Upstream)>,
+    hosts: Vec<(HostName, Servers)>,
+    /// All that are named, by `upstream` and by `hosts`.
+    pub(super) servers: Vec<(KeyPath, Upstream)>,
     pub(super) client: DraftLeg,
     pub(super) server: DraftLeg,
     source_port: SourcePort,
@@ -75,7 +77,7 @@ impl Draft {
             name: self.name?,
             bind: self.bind.into_iter().map(|(_, addr)| addr).collect(),
             upstream: self.upstream?,
-            hosts: self.hosts.into_iter().map(|(_, name, upstream)| (name, upstream)).collect(),
+            hosts: self.hosts,
             client: self.client.finish()?,
             server: self.server.finish()?,
             source_port: self.source_port,
@@ -130,13 +132,15 @@ impl Reader<'_, '_> {
         let mut client = raw.client.unwrap_or_default();
         let server = raw.server.unwrap_or_default();
         let policy = raw.policy.unwrap_or_default();
-        let upstream = self.upstream(raw.upstream, raw.upstream_networks, &at);
-        let hosts = self.hosts(raw.hosts.unwrap_or_default(), upstream.as_ref(), &at.key("hosts"));
+        let mut servers = Vec::new();
+        let upstream = self.upstream(raw.upstream, raw.upstream_networks, &at, &mut servers);
+        let hosts = self.hosts(raw.hosts.unwrap_or_default(), upstream.as_ref(), &at.key("hosts"), &mut servers);
         Draft {
             name: self.optional(raw.name, &at.key("name"), value::name).or_else(|| Some(bind.first()?.1.to_string())),
             tls: self.tls(raw.tls.unwrap_or_default(), upstream.as_ref(), &at.key("tls")),
             upstream,
             hosts,
+            servers,
             source_port: self
                 .optional(client.source_port.clone(), &at.key("client").key("source_port"), value::source_port)
                 .unwrap_or_default(),

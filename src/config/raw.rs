@@ -45,15 +45,49 @@ pub(super) struct Log {
 pub(super) struct Listener {
     pub(super) name: Option<String>,
     pub(super) bind: Option<Texts>,
-    pub(super) upstream: Option<String>,
+    pub(super) upstream: Option<Upstream>,
     pub(super) upstream_networks: Option<Texts>,
-    pub(super) hosts: Option<BTreeMap<String, Option<String>>>,
+    pub(super) hosts: Option<BTreeMap<String, Option<Upstream>>>,
     pub(super) client: Option<Client>,
     pub(super) server: Option<Server>,
     pub(super) tls: Option<Tls>,
     pub(super) policy: Option<Policy>,
     pub(super) timeouts: Option<Timeouts>,
     pub(super) limits: Option<Limits>,
+}
+
+/// One server or the word for how one is found, several servers, or several and more about them.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Upstream {
+    One(String),
+    List(Texts),
+    Map(Servers),
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Servers {
+    pub(super) servers: Option<Texts>,
+    pub(super) balance: Option<String>,
+    pub(super) health: Option<Health>,
+}
+
+/// Whether there are checks, or how they are made.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Health {
+    Switch(String),
+    Map(Checks),
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Checks {
+    pub(super) interval: Option<String>,
+    pub(super) timeout: Option<String>,
+    pub(super) fall: Option<String>,
+    pub(super) rise: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -20,12 +20,14 @@ pub(super) enum Shape {
     /// A list.
     List(&'static Self),
     /// A map of values, each under a name of the operator's choice.
-    Names,
+    Names(&'static Self),
+    /// The short form of something, or the long one, which is a map.
+    Either(&'static Self, &'static Self),
     /// A map with these keys.
     Map(&'static [(&'static str, &'static Self)]),
 }
 
-use Shape::{List, Map, Names, Text, Texts};
+use Shape::{Either, List, Map, Names, Text, Texts};
 
 /// The whole file.
 pub(super) const FILE: Shape = Map(&[
@@ -41,9 +43,9 @@ const DISCOVERY: Shape = Map(&[("provider", &Text), ("endpoint", &Text), ("refre
 const LISTENER: Shape = Map(&[
     ("name", &Text),
     ("bind", &Texts),
-    ("upstream", &Text),
+    ("upstream", &UPSTREAM),
     ("upstream_networks", &Texts),
-    ("hosts", &Names),
+    ("hosts", &Names(&UPSTREAM)),
     ("client", &CLIENT),
     ("server", &SERVER),
     ("tls", &Map(&[("client", &TLS_CLIENT), ("server", &TLS_SERVER)])),
@@ -51,6 +53,11 @@ const LISTENER: Shape = Map(&[
     ("timeouts", &TIMEOUTS),
     ("limits", &LIMITS),
 ]);
+
+const UPSTREAM: Shape =
+    Either(&Texts, &Map(&[("servers", &Texts), ("balance", &Text), ("health", &Either(&Text, &HEALTH))]));
+
+const HEALTH: Shape = Map(&[("interval", &Text), ("timeout", &Text), ("fall", &Text), ("rise", &Text)]);
 
 const CLIENT: Shape = Map(&[
     ("address_map", &List(&RULE)),
@@ -121,8 +128,12 @@ pub(super) fn prune(node: &Node, shape: &Shape, path: &KeyPath, problems: &mut P
         (Texts, Kind::List(items)) => list(items, &Text, path, problems),
         (List(item), Kind::List(items)) => list(items, item, path, problems),
         (Map(keys), Kind::Map(entries)) => map(entries, keys, path, problems),
-        (Names, Kind::Map(entries)) => names_of(entries, path, problems),
-        (Text | Texts | List(_) | Names | Map(_), kind) => {
+        (Names(each), Kind::Map(entries)) => names_of(entries, each, path, problems),
+        (Either(_, long), Kind::Map(_)) => prune(node, long, path, problems),
+        // One text is left one, and no list of one.
+        (Either(Texts, _), Kind::Scalar(text)) => Value::String(text.clone()),
+        (Either(short, _), _) => prune(node, short, path, problems),
+        (Text | Texts | List(_) | Names(_) | Map(_), kind) => {
             problems.report(path, Wrong::new(format!("{} where {} is due", kind.name(), due(shape)), remedy(shape)));
             Value::Null
         }
@@ -164,7 +175,7 @@ fn map(entries: &[Entry], keys: &[(&str, &Shape)], path: &KeyPath, problems: &mu
     Value::Mapping(kept)
 }
 
-fn names_of(entries: &[Entry], path: &KeyPath, problems: &mut Problems<'_>) -> Value {
+fn names_of(entries: &[Entry], each: &Shape, path: &KeyPath, problems: &mut Problems<'_>) -> Value {
     let mut kept = Mapping::new();
     for entry in entries {
         let (at, name) = (path.key(&entry.key), Value::String(entry.key.clone()));
@@ -173,7 +184,7 @@ fn names_of(entries: &[Entry], path: &KeyPath, problems: &mut Problems<'_>) -> V
             problems.report_at(&at, entry.key_span.clone(), Wrong::new(what, "keep one of the two"));
             continue;
         }
-        kept.insert(name, prune(&entry.value, &Text, &at, problems));
+        kept.insert(name, prune(&entry.value, each, &at, problems));
     }
     Value::Mapping(kept)
 }
@@ -204,7 +215,8 @@ fn due(shape: &Shape) -> &'static str {
         Text => "a single value",
         Texts => "a value or a list of values",
         List(_) => "a list",
-        Names | Map(_) => "a map",
+        Names(_) | Map(_) => "a map",
+        Either(short, _) => due(short),
     }
 }
 
@@ -214,7 +226,8 @@ fn remedy(shape: &Shape) -> String {
         Texts => "write one value, or several like `[A, B]`".into(),
         List(Map(keys)) => format!("start each entry with `- `; its keys are: {}", names(keys)),
         List(_) => "start each entry with `- `".into(),
-        Names => "write `name: value` for each".into(),
+        Either(short, _) => remedy(short),
+        Names(_) => "write `name: value` for each".into(),
         Map(keys) => format!("write its keys as `key: value`; known here: {}", names(keys)),
     }
 }
@@ -235,7 +248,8 @@ mod tests {
             Text => Value::String("x".into()),
             Texts => Value::Sequence(vec![filled(&Text)]),
             List(item) => Value::Sequence(vec![filled(item)]),
-            Names => Value::Mapping([(Value::String("x".into()), filled(&Text))].into_iter().collect()),
+            Either(_, long) => filled(long),
+            Names(each) => Value::Mapping([(Value::String("x".into()), filled(each))].into_iter().collect()),
             Map(keys) => Value::Mapping(keys.iter().map(|(k, s)| (Value::String((*k).into()), filled(s))).collect()),
         }
     }

@@ -17,9 +17,10 @@ use super::journal::Journal;
 use super::live::Entry;
 use super::logins::{Answer, Attempts};
 use super::passthrough::Passed;
-use super::upstream::{ConnectError, Connected, Connector};
+use super::upstream::{ConnectError, Connected};
+use super::upstreams::{Group, Seat};
 use super::wire::{Batching, Received, Wire};
-use super::{Shared, finished, proxy_header, socket};
+use super::{Shared, finished, socket};
 use crate::addr::{Leg, PerLeg, canonical};
 use crate::metrics::Refused;
 use crate::session::{Action, ChannelId, Event, Notice, Reason, Session, TransferRecord};
@@ -64,7 +65,7 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: TcpStream, at: Box<Endpoi
     }
 }
 
-type Connecting = Pin<Box<dyn Future<Output = Result<Connected, ConnectError>> + Send>>;
+type Connecting = Pin<Box<dyn Future<Output = Result<(Connected, Seat), ConnectError>> + Send>>;
 
 struct Control {
     shared: Arc<Shared>,
@@ -83,8 +84,10 @@ struct Control {
     passed: Option<Box<Passed>>,
     /// The connection to the server, while it is being made. Boxed for the same reason.
     connecting: Option<Connecting>,
-    /// The server that the session is with, or is being connected to.
-    upstream: Option<Arc<Connector>>,
+    /// The servers that the session is with one of, or is being connected to.
+    upstream: Option<Arc<Group>>,
+    /// Which of them it is with.
+    seat: Option<Seat>,
     closed: Option<Reason>,
     live: Entry,
     _place: Place,
@@ -161,7 +164,7 @@ impl Channels {
 enum Woken {
     /// A leg can be read or written; the flag says whether it may be read.
     Leg(Leg, io::Result<()>, bool),
-    Connected(Result<Connected, ConnectError>),
+    Connected(Result<(Connected, Seat), ConnectError>),
     Channel(Option<ChannelEvent>),
     Login,
     Time,
@@ -196,6 +199,7 @@ impl Control {
             passed: None,
             connecting: None,
             upstream: None,
+            seat: None,
             closed: None,
         }))
     }
@@ -240,6 +244,9 @@ impl Control {
                         self.channel_event(Some(event));
                     }
                     self.serve_leg(leg, read);
+                    if let Some(seat) = self.seat.as_mut().filter(|_| leg == Leg::Server && self.session.is_greeted()) {
+                        seat.greeted();
+                    }
                     // A peer that sends faster than we read never makes us wait: the other sessions of this thread,
                     // and its timers, want their turn.
                     tokio::task::coop::consume_budget().await;
@@ -285,15 +292,11 @@ impl Control {
         }
     }
 
-    fn connected(&mut self, connected: Result<Connected, ConnectError>) {
+    fn connected(&mut self, connected: Result<(Connected, Seat), ConnectError>) {
         match connected {
-            Ok(Connected { io, at }) => {
-                let mut wire = Wire::new(io, Batching::OneByOne);
-                // Before TLS, which begins behind what is queued.
-                if let Some(header) = self.shared.config.proxy_header {
-                    wire.send(proxy_header::of_control(header, *self.client_at), false);
-                }
-                self.server = Some((wire, at));
+            Ok((Connected { io, at }, seat)) => {
+                self.seat = Some(seat);
+                self.server = Some((Wire::new(io, Batching::OneByOne), at));
                 self.live.server(Some(at.peer));
                 self.handle(Event::ServerReady { peer: at.peer, local: at.local });
             }
@@ -453,13 +456,13 @@ impl Control {
     }
 
     /// What the end of the session says about its server.
-    fn judge_server(&self, why: Reason) {
-        let Some(upstream) = &self.upstream else { return };
+    fn judge_server(&mut self, why: Reason) {
+        let Some(seat) = &mut self.seat else { return };
         if self.session.is_greeted() {
-            upstream.greeted();
+            seat.greeted();
         } else if matches!(why, Reason::ServerClosedBeforeGreeting | Reason::ServerClosed | Reason::Reset(Leg::Server))
         {
-            upstream.hung_up();
+            seat.hung_up();
         }
     }
 }

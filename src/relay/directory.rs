@@ -1,6 +1,6 @@
 //! Which server a session's connection leads to, of those that a listener has.
 //!
-//! Each server has a [`Connector`] of its own: what is paced, counted and remembered there concerns no other. Those that
+//! Each server has a [`Connector`](super::upstream::Connector) of its own: what is paced, counted and remembered there concerns no other. Those that
 //! clients name are remembered for as long as sessions are with them, and some longer.
 
 use std::collections::HashMap;
@@ -8,9 +8,11 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::upstream::Connector;
+use tokio_util::sync::CancellationToken;
+
+use super::upstreams::{Group, UpstreamStatus};
 use crate::addr::canonical;
-use crate::config::{Config, Listener, Selection, Upstream};
+use crate::config::{Config, Listener, Selection, Servers, Upstream};
 use crate::ftp::host::HostName;
 use crate::metrics::ListenerMetrics;
 use crate::nat::destinations::Destinations;
@@ -28,40 +30,36 @@ pub(super) struct Directory {
     metrics: Arc<ListenerMetrics>,
     way: Way,
     /// In the order of the session's settings.
-    hosts: Vec<Arc<Connector>>,
+    hosts: Vec<Arc<Group>>,
 }
 
 #[derive(Debug)]
 enum Way {
-    Fixed(Arc<Connector>),
+    Fixed(Arc<Group>),
     /// Clients choose among these.
-    Chosen(Arc<Destinations>, Mutex<HashMap<Upstream, Arc<Connector>>>),
+    Chosen(Arc<Destinations>, Mutex<HashMap<Upstream, Arc<Group>>>),
 }
 
 impl Directory {
     /// The servers of one listener of `config`.
     pub(super) fn new(listener: &Listener, config: &Arc<Config>, metrics: &Arc<ListenerMetrics>) -> Self {
-        let connector = |upstream: &Upstream| {
-            Arc::new(Connector::new(listener, upstream.clone(), None, Arc::clone(config), Arc::clone(metrics)))
-        };
+        let group = |servers: &Servers| Arc::new(Group::new(listener, servers, None, config, metrics));
         let way = match &listener.upstream {
-            Selection::Fixed(upstream) => Way::Fixed(connector(upstream)),
+            Selection::Fixed(servers) => Way::Fixed(group(servers)),
             Selection::OriginalDestination(permitted) | Selection::FromUser(permitted) => {
                 Way::Chosen(Arc::clone(permitted), Mutex::default())
             }
         };
-        let hosts = listener.hosts.iter().map(|(_, upstream)| connector(upstream)).collect();
+        let hosts = listener.hosts.iter().map(|(_, servers)| group(servers)).collect();
         Self { listener: listener.clone(), config: Arc::clone(config), metrics: Arc::clone(metrics), way, hosts }
     }
 
     /// The server for a session, whose client has `dialled` this address.
-    pub(super) fn find(&self, to: &Destination, dialled: SocketAddr) -> Arc<Connector> {
+    pub(super) fn find(&self, to: &Destination, dialled: SocketAddr) -> Arc<Group> {
         // Sessions choose in the way of their listener: none names a server to a fixed one, nor a host to others.
         match (&self.way, to) {
-            (Way::Fixed(connector), Destination::Listener | Destination::Named(_)) => Arc::clone(connector),
-            (Way::Fixed(connector), Destination::Host(index)) => {
-                Arc::clone(self.hosts.get(*index).unwrap_or(connector))
-            }
+            (Way::Fixed(group), Destination::Listener | Destination::Named(_)) => Arc::clone(group),
+            (Way::Fixed(group), Destination::Host(index)) => Arc::clone(self.hosts.get(*index).unwrap_or(group)),
             (Way::Chosen(permitted, known), Destination::Named(server)) => {
                 self.chosen(permitted, known, upstream_of(server))
             }
@@ -71,20 +69,42 @@ impl Directory {
         }
     }
 
+    /// Begins to look after the servers that the configuration names, until `stop`.
+    pub(super) fn watch(&self, stop: &CancellationToken) {
+        self.named().for_each(|group| group.watch(stop));
+    }
+
+    /// What is known of the servers that the configuration names.
+    pub(super) fn status(&self) -> impl Iterator<Item = UpstreamStatus> {
+        self.named().flat_map(|group| group.status())
+    }
+
+    /// Of each choice of servers that are checked, and all down: which, and why.
+    pub(super) fn impediments(&self) -> impl Iterator<Item = String> {
+        self.named().filter_map(|group| group.impediment())
+    }
+
+    fn named(&self) -> impl Iterator<Item = &Arc<Group>> {
+        let fixed = match &self.way {
+            Way::Fixed(group) => Some(group),
+            Way::Chosen(..) => None,
+        };
+        fixed.into_iter().chain(&self.hosts)
+    }
+
     fn chosen(
         &self,
         permitted: &Arc<Destinations>,
-        known: &Mutex<HashMap<Upstream, Arc<Connector>>>,
+        known: &Mutex<HashMap<Upstream, Arc<Group>>>,
         upstream: Upstream,
-    ) -> Arc<Connector> {
+    ) -> Arc<Group> {
         let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MAX_REMEMBERED && !known.contains_key(&upstream) {
-            known.retain(|_, connector| Arc::strong_count(connector) > 1);
+            known.retain(|_, group| Arc::strong_count(group) > 1);
         }
         let new = || {
-            let (permitted, config) = (Arc::clone(permitted), Arc::clone(&self.config));
-            let metrics = Arc::clone(&self.metrics);
-            Arc::new(Connector::new(&self.listener, upstream.clone(), Some(permitted), config, metrics))
+            let servers = Servers::one(upstream.clone());
+            Arc::new(Group::new(&self.listener, &servers, Some(permitted), &self.config, &self.metrics))
         };
         Arc::clone(known.entry(upstream.clone()).or_insert_with(new))
     }

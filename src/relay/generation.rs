@@ -33,7 +33,8 @@ use super::ports::bind::Tenure;
 use super::ports::{BindError, PortRegistry};
 use super::xferlog::{self, TransferLog};
 use super::{
-    Insight, Process, Shared, data_addresses, data_ports, gated_ports, may_use_client_addresses, settings, socket, tls,
+    Insight, Process, Shared, UpstreamStatus, data_addresses, data_ports, gated_ports, may_use_client_addresses,
+    settings, socket, tls,
 };
 use crate::addr::{Leg, PerLeg};
 use crate::config::{Config, LegConfig, Listener};
@@ -101,14 +102,14 @@ impl fmt::Display for StartError {
 #[derive(Debug)]
 pub struct Proxy {
     process: Process,
-    current: Mutex<Generation>,
+    current: Arc<Mutex<Generation>>,
     /// Sockets that were passed on to us. Who did it has them open, so that nobody is refused while we are not there.
     inherited: Vec<(SocketAddr, Arc<Acceptor>)>,
 }
 
 /// The configuration in use.
 #[derive(Debug)]
-struct Generation {
+pub(super) struct Generation {
     listeners: Vec<Arc<Shared>>,
     registry: PortRegistry,
     drain: Duration,
@@ -116,6 +117,17 @@ struct Generation {
     _accepting: DropGuard,
     /// Follows its certificates.
     certificates: AbortHandle,
+}
+
+impl Generation {
+    /// Listeners whose clients no server would serve, and why.
+    pub(super) fn impediments(&self) -> Vec<String> {
+        let of_listener = |shared: &Arc<Shared>| {
+            let name = shared.config.name.clone();
+            shared.directory.impediments().map(move |why| format!("listener {name}: {why}")).collect::<Vec<_>>()
+        };
+        self.listeners.iter().flat_map(of_listener).collect()
+    }
 }
 
 impl Drop for Generation {
@@ -146,7 +158,7 @@ impl Proxy {
             tell_what_can_be_intercepted();
         }
         let prepared = Prepared::new(config, &process, None, &inherited)?;
-        let current = Mutex::new(prepared.take_effect(&process));
+        let current = Arc::new(Mutex::new(prepared.take_effect(&process)));
         Ok(Self { process, current, inherited })
     }
 
@@ -169,7 +181,13 @@ impl Proxy {
     /// What the outside may know of it, for as long as the process runs.
     #[must_use]
     pub fn insight(&self) -> Insight {
-        Insight::new(self.process.clone())
+        Insight::new(self.process.clone(), Arc::clone(&self.current))
+    }
+
+    /// What is known of each server that the configuration names.
+    #[must_use]
+    pub fn upstreams(&self) -> Vec<UpstreamStatus> {
+        self.current().listeners.iter().flat_map(|shared| shared.directory.status()).collect()
     }
 
     /// The log of transferred files.
@@ -239,6 +257,7 @@ impl Prepared {
             shared.admission.limit_to(sessions, limits.sessions_per_address.map(NonZeroU32::get));
             shared.logins.limit_to(limits.login_failures.get());
             process.passthrough.route(&shared);
+            shared.directory.watch(&accepting);
             for (socket, at) in sockets.into_iter().zip(&shared.config.bind) {
                 tracing::info!(listener = %shared.config.name, %at, upstream = %shared.directory, "serving");
                 tokio::spawn(listener::serve(Arc::clone(&shared), socket, accepting.clone()));

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use crate::addr::Leg;
 use crate::session::{ChannelReport, Notice, Reason, TransferRecord};
 
-use super::upstream::{ConnectError, Connector};
+use super::upstream::ConnectError;
+use super::upstreams::Group;
 
 static SESSIONS: AtomicU64 = AtomicU64::new(1);
 
@@ -77,7 +78,7 @@ impl Journal {
         }
     }
 
-    pub(super) fn upstream_failed(&self, upstream: &Connector, error: &ConnectError) {
+    pub(super) fn upstream_failed(&self, upstream: &Group, error: &ConnectError) {
         let (listener, session, client) = (&self.listener, self.session, self.client);
         tracing::warn!(%listener, session, %client, %upstream, %error, "cannot reach the FTP server");
     }

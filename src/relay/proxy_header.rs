@@ -24,6 +24,15 @@ pub(super) fn of_control(header: ProxyHeader, client: Endpoint) -> Bytes {
     write(header.version, client)
 }
 
+/// The header for a connection of our own, behind which there is no client: the server takes it for what it is.
+pub(super) fn of_ourselves(version: HeaderVersion) -> Bytes {
+    match version {
+        HeaderVersion::V1 => Bytes::from_static(b"PROXY UNKNOWN\r\n"),
+        // §2.2: LOCAL, AF_UNSPEC, and no addresses.
+        HeaderVersion::V2 => Bytes::from_static(b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"),
+    }
+}
+
 /// The header for a data connection that we open, if it has one. Its ports are those of the client's data connection,
 /// where there is one by now; its addresses are those of the control connection, with which the server compares.
 pub(super) fn of_data(header: Option<ProxyHeader>, mut client: Endpoint, data: Option<&TcpStream>) -> Option<Bytes> {

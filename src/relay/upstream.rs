@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::io;
+use std::io::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,14 +11,15 @@ use std::time::Duration;
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::SockaddrStorage;
 use rustls::pki_types::ServerName;
-use tokio::sync::{Mutex as FairMutex, Semaphore};
+use tokio::sync::{Mutex as FairMutex, Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use super::accept::is_due;
 use super::control::Endpoint;
+use super::proxy_header;
 use super::socket::{self, Watched, transparent};
 use crate::addr::{Family, canonical};
-use crate::config::{Config, Listener, Source, Upstream};
+use crate::config::{Config, Listener, ProxyHeader, Source, Upstream};
 use crate::metrics::{ListenerMetrics, Unreachable};
 use crate::nat::destinations::Destinations;
 
@@ -81,7 +82,6 @@ impl Connected {
 pub(super) struct Connector {
     listener: String,
     upstream: Upstream,
-    timeout: Duration,
     under_way: Semaphore,
     pace: Option<Pace>,
     /// The last addresses that the name resolved to.
@@ -94,9 +94,15 @@ pub(super) struct Connector {
     metrics: Arc<ListenerMetrics>,
     /// From whose address it is connected to.
     source: Source,
+    /// What it expects first.
+    header: Option<ProxyHeader>,
     /// When it was last said what is missing for that.
     explained: Mutex<Option<std::time::Instant>>,
 }
+
+/// The right to make one connection.
+#[derive(Debug)]
+pub(super) struct Turn<'a>(#[expect(dead_code, reason = "held, and let go")] SemaphorePermit<'a>);
 
 /// One connect each `interval`.
 #[derive(Debug)]
@@ -134,7 +140,6 @@ impl Connector {
             listener: listener.name.clone(),
             upstream,
             guard,
-            timeout: listener.timeouts.connect_server,
             under_way: Semaphore::new(MAX_UNDER_WAY),
             pace,
             resolved: Mutex::default(),
@@ -142,44 +147,74 @@ impl Connector {
             hang_ups: AtomicU32::new(0),
             metrics,
             source: listener.source,
+            header: listener.proxy_header,
             explained: Mutex::default(),
         }
     }
 
-    /// A control connection to the server for a client at this address. Waits for its turn without limit, the session's
-    /// login timer bounds that; `timeouts.connect_server` counts from there.
-    pub(super) async fn connect(&self, client: IpAddr) -> Result<Connected, ConnectError> {
+    /// Waits until there may be another connection to the server: without limit, the session's login timer bounds that.
+    /// The connection is to be made while the turn is held.
+    pub(super) async fn turn(&self) -> Result<Turn<'_>, ConnectError> {
+        let permit = self.under_way.acquire().await.map_err(io::Error::other)?;
+        if let Some(pace) = &self.pace {
+            pace.turn().await;
+        }
+        Ok(Turn(permit))
+    }
+
+    /// A control connection to the server for this client, within `limit`; without one, for ourselves. The PROXY header, where
+    /// the server expects one, has been written: it greets nobody without.
+    pub(super) async fn connect(
+        &self,
+        _turn: &Turn<'_>,
+        client: Option<Endpoint>,
+        limit: Duration,
+    ) -> Result<Connected, ConnectError> {
         let start = Instant::now();
-        let connected = self.connect_in_turn(client).await;
+        let connected = self.connect_within(client.map(|client| client.peer.ip()), limit).await;
+        let connected = connected.and_then(|connected| self.introduce(connected, client));
         match &connected {
-            Ok(_) => self.metrics.connected(start.elapsed()),
-            Err(error) => self.metrics.unreachable(error.into()),
+            Ok(_) if client.is_some() => self.metrics.connected(start.elapsed()),
+            Err(error) if client.is_some() => self.metrics.unreachable(error.into()),
+            _ => {}
         }
         // It was accepted, and reset before we came to look at it.
         if let Err(ConnectError::Failed(error)) = &connected {
             if matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected) {
                 self.hung_up();
             }
-            self.explain(client, error);
+            self.explain(client.map(|client| client.peer.ip()), error);
         }
         connected
     }
 
-    async fn connect_in_turn(&self, client: IpAddr) -> Result<Connected, ConnectError> {
-        let _permit = self.under_way.acquire().await.map_err(io::Error::other)?;
-        if let Some(pace) = &self.pace {
-            pace.turn().await;
-        }
+    async fn connect_within(&self, client: Option<IpAddr>, limit: Duration) -> Result<Connected, ConnectError> {
         let start = Instant::now();
-        let targets = self.reachable_for(client, self.targets().await?)?;
-        let limit = self.timeout.saturating_sub(start.elapsed());
-        self.connect_to_one_of(&targets, client, limit).await
+        let targets = self.reachable_for(client, self.targets(limit).await?)?;
+        self.connect_to_one_of(&targets, client, limit.saturating_sub(start.elapsed())).await
+    }
+
+    /// Says who the client is, before anything else.
+    fn introduce(&self, connected: Connected, client: Option<Endpoint>) -> Result<Connected, ConnectError> {
+        if let Some(header) = self.header {
+            let header = client.map_or_else(
+                || proxy_header::of_ourselves(header.version),
+                |client| proxy_header::of_control(header, client),
+            );
+            // The socket is new and takes more than this at once.
+            connected.io.get_ref().write_all(&header)?;
+        }
+        Ok(connected)
     }
 
     /// Those of the client's family, if its address is where we connect from. Our own address in its place would be no
     /// help: the server's rules would take the client for us.
-    fn reachable_for(&self, client: IpAddr, mut targets: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, ConnectError> {
-        if self.source == Source::Client {
+    fn reachable_for(
+        &self,
+        client: Option<IpAddr>,
+        mut targets: Vec<SocketAddr>,
+    ) -> Result<Vec<SocketAddr>, ConnectError> {
+        if let (Source::Client, Some(client)) = (self.source, client) {
             let had_some = !targets.is_empty();
             targets.retain(|target| Family::of(target.ip()) == Family::of(client));
             if had_some && targets.is_empty() {
@@ -193,7 +228,7 @@ impl Connector {
     async fn connect_to_one_of(
         &self,
         targets: &[SocketAddr],
-        client: IpAddr,
+        client: Option<IpAddr>,
         limit: Duration,
     ) -> Result<Connected, ConnectError> {
         let start = Instant::now();
@@ -213,15 +248,16 @@ impl Connector {
         Err(last)
     }
 
-    async fn connect_to(&self, target: SocketAddr, client: IpAddr, limit: Duration) -> io::Result<Watched> {
-        match self.source {
-            Source::Local => socket::connect_control(target, limit).await,
-            Source::Client => socket::connect_control_from(target, client, limit).await,
+    async fn connect_to(&self, target: SocketAddr, client: Option<IpAddr>, limit: Duration) -> io::Result<Watched> {
+        match (self.source, client) {
+            (Source::Client, Some(client)) => socket::connect_control_from(target, client, limit).await,
+            (Source::Local, _) | (Source::Client, None) => socket::connect_control(target, limit).await,
         }
     }
 
     /// Says what is missing where connections from a client's address fail: once, not for each client.
-    fn explain(&self, client: IpAddr, error: &io::Error) {
+    fn explain(&self, client: Option<IpAddr>, error: &io::Error) {
+        let Some(client) = client else { return };
         if self.source == Source::Local {
             return;
         }
@@ -256,12 +292,12 @@ impl Connector {
     }
 
     /// A name is resolved anew for each session.
-    async fn targets(&self) -> Result<Vec<SocketAddr>, ConnectError> {
+    async fn targets(&self, limit: Duration) -> Result<Vec<SocketAddr>, ConnectError> {
         let found = match &self.upstream {
             Upstream::Address(addr) => vec![*addr],
             Upstream::Name { host, port } => {
                 let look_up = tokio::net::lookup_host((host.as_str(), *port));
-                let found = self.found_or_last(host, async { Ok(look_up.await?.collect()) }).await;
+                let found = self.found_or_last(host, limit / 2, async { Ok(look_up.await?.collect()) }).await;
                 match (found, &self.guard) {
                     (Ok(found), _) => found,
                     // A name that may not be reached says nothing about whether there is such a name.
@@ -294,9 +330,10 @@ impl Connector {
     async fn found_or_last(
         &self,
         host: &str,
+        limit: Duration,
         look_up: impl Future<Output = io::Result<Vec<SocketAddr>>>,
     ) -> io::Result<Vec<SocketAddr>> {
-        let found = tokio::time::timeout(self.timeout / 2, look_up).await;
+        let found = tokio::time::timeout(limit, look_up).await;
         let found = found.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no name server answers")));
         let mut last = self.resolved.lock().unwrap_or_else(PoisonError::into_inner);
         match found {
@@ -409,13 +446,17 @@ mod tests {
     async fn rel_25_the_last_addresses_serve_on_while_no_name_server_answers() {
         let connector = connector("127.0.0.1:2121", "ftp.example.com:21");
         let silence = || std::future::pending::<io::Result<Vec<SocketAddr>>>();
-        assert_eq!(connector.found_or_last("", silence()).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let limit = Duration::from_secs(1);
+        assert_eq!(connector.found_or_last("", limit, silence()).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
         let good = vec!["192.0.2.1:21".parse().unwrap()];
-        assert_eq!(connector.found_or_last("", async { Ok(good.clone()) }).await.unwrap(), good);
+        assert_eq!(connector.found_or_last("", limit, async { Ok(good.clone()) }).await.unwrap(), good);
         let start = Instant::now();
-        assert_eq!(connector.found_or_last("", silence()).await.unwrap(), good);
-        assert!(start.elapsed() <= connector.timeout / 2, "there is time left to connect");
-        assert_eq!(connector.found_or_last("", async { Err(io::ErrorKind::NotFound.into()) }).await.unwrap(), good);
+        assert_eq!(connector.found_or_last("", limit, silence()).await.unwrap(), good);
+        assert!(start.elapsed() <= limit, "there is time left to connect");
+        assert_eq!(
+            connector.found_or_last("", limit, async { Err(io::ErrorKind::NotFound.into()) }).await.unwrap(),
+            good
+        );
     }
 
     #[tokio::test]
@@ -430,10 +471,10 @@ mod tests {
         let good = server.local_addr().unwrap();
         let connector = connector("127.0.0.1:2121", "ftp.example.com:21");
         let (start, limit) = (Instant::now(), Duration::from_secs(1));
-        let connected = connector.connect_to_one_of(&[silent, good], CLIENT, limit).await.unwrap();
+        let connected = connector.connect_to_one_of(&[silent, good], Some(CLIENT), limit).await.unwrap();
         assert!(start.elapsed() < limit * 3 / 4, "{:?}", start.elapsed());
         assert_eq!(connected.at.peer, good);
-        let error = connector.connect_to_one_of(&[silent], CLIENT, Duration::from_millis(200)).await.unwrap_err();
+        let error = connector.connect_to_one_of(&[silent], Some(CLIENT), Duration::from_millis(200)).await.unwrap_err();
         assert!(matches!(error, ConnectError::Failed(error) if error.kind() == io::ErrorKind::TimedOut));
     }
 
@@ -442,10 +483,14 @@ mod tests {
         let mut connector = connector("127.0.0.1:2121", "ftp.example.com:21");
         let [four, six]: [SocketAddr; 2] = ["192.0.2.1:21", "[2001:db8::1]:21"].map(|addr| addr.parse().unwrap());
         let client: IpAddr = "2001:db8::9".parse().unwrap();
-        assert_eq!(connector.reachable_for(client, vec![four, six]).unwrap(), [four, six], "our own address will do");
+        assert_eq!(
+            connector.reachable_for(Some(client), vec![four, six]).unwrap(),
+            [four, six],
+            "our own address will do"
+        );
         connector.source = Source::Client;
-        assert_eq!(connector.reachable_for(client, vec![four, six]).unwrap(), [six]);
-        let error = connector.reachable_for(client, vec![four]).unwrap_err();
+        assert_eq!(connector.reachable_for(Some(client), vec![four, six]).unwrap(), [six]);
+        let error = connector.reachable_for(Some(client), vec![four]).unwrap_err();
         assert!(error.to_string().contains("server.source: client"), "{error}");
     }
 
@@ -482,7 +527,7 @@ mod tests {
             let mut config = Config::clone(&connector.config);
             config.listeners[0].bind = vec![format!("{wildcard}:{}", at.port()).parse().unwrap()];
             connector.config = Arc::new(config);
-            let io = socket::connect_control(at, connector.timeout).await.unwrap();
+            let io = socket::connect_control(at, Duration::from_secs(5)).await.unwrap();
             assert_eq!(connector.refuse_loop(Connected::new(io).unwrap()).is_err(), is_loop, "{wildcard}");
         }
     }

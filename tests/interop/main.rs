@@ -27,6 +27,7 @@ mod servers;
 mod tls;
 mod transparent;
 mod two_addresses;
+mod upstreams;
 mod without_proxy;
 mod xferlog;
 

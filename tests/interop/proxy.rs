@@ -141,6 +141,22 @@ listeners:
     start(net, Host::Proxy, &config, 21)
 }
 
+/// On a machine of its own, before two servers for the same files, the second of which stands by.
+pub fn with_two_servers(net: &Net) -> Daemon {
+    let config = r#"
+listeners:
+  - name: interop
+    bind: "172.16.0.10:21"
+    upstream:
+      servers: ["172.16.0.20:21", "172.16.0.20:2121"]
+      health: { interval: 1s, timeout: 5s, fall: 2, rise: 2 }
+    client:
+      address_map: [{ peers: any, announce: 203.0.113.10 }]
+      data_ports: 20000-20020
+"#;
+    start(net, Host::Proxy, config, 21)
+}
+
 /// On the router between clients and servers, which leads their connections to it.
 pub fn on_the_way(net: &Net, networks: &str, user: Privileges) -> Daemon {
     on_the_way_at(net, r#"["0.0.0.0:2121", "[::]:2121"]"#, networks, user)

@@ -106,6 +106,18 @@ SystemLog /srv/transfers.log
 TransferLog /srv/xferlog
 ";
 
+/// vsftpd as it stands by on port 2121, with its files under `dir`.
+pub fn standby(net: &Net, dir: &Path) -> Daemon {
+    let conf = VSFTPD_CONF.replace("/srv/root", &dir.join("root").display().to_string());
+    let conf = conf.replace("/srv/empty", &dir.join("empty").display().to_string());
+    let conf = conf.replace("/srv/transfers.log", &dir.join("transfers.log").display().to_string());
+    fs::create_dir_all(dir.join("root")).unwrap();
+    fs::create_dir_all(dir.join("empty")).unwrap();
+    fs::write(dir.join("conf"), conf + "listen_port=2121\n").unwrap();
+    let mut command = net.command(Host::Server, unpacked("vsftpd/usr/sbin/vsftpd"));
+    Daemon::start(command.arg(dir.join("conf")), dir.join("server.log"), 2121)
+}
+
 /// A running server. Its files are under `/srv` for the server itself (a mount of its own), and under [`Server::root`]
 /// for the test.
 pub struct Server {

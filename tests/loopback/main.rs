@@ -40,3 +40,4 @@ mod shutdown;
 mod timeouts;
 mod tls;
 mod transfer_log;
+mod upstreams;

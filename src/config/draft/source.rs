@@ -76,8 +76,17 @@ pub(super) fn check(draft: &Draft, problems: &mut Problems<'_>) {
         let help = "remove `address_map`, or write `announce: local`";
         problems.report(&draft.server.at.key("address_map"), Wrong::new(what, help));
     }
-    let Some(Selection::Fixed(Upstream::Address(upstream))) = &draft.upstream else { return };
-    for (at, bind) in draft.bind.iter().filter(|(_, bind)| Family::of(bind.ip()) != Family::of(upstream.ip())) {
+    let Some(Selection::Fixed(servers)) = &draft.upstream else { return };
+    // A name may have addresses of both.
+    let may_be = |family: Family, server: &Upstream| match server {
+        Upstream::Address(addr) => Family::of(addr.ip()) == family,
+        Upstream::Name { .. } => true,
+    };
+    for (at, bind) in &draft.bind {
+        let family = Family::of(bind.ip());
+        if servers.list().iter().any(|server| may_be(family, server)) {
+            continue;
+        }
         let (theirs, servers) = if bind.is_ipv6() { ("IPv6", "IPv4") } else { ("IPv4", "IPv6") };
         let what = format!("clients of `{bind}` come by {theirs}, and nobody can reach an {servers} server from there");
         let help = "remove it from this listener, and give these clients one of their own without `source: client`";

@@ -192,8 +192,9 @@ impl Reader<'_, '_> {
 
     /// Reports a server that no certificate could name.
     fn check_name_of(&mut self, upstream: Option<&Selection>, at: &KeyPath) {
-        let fixed = upstream.and_then(Selection::fixed).filter(|fixed| fixed.server_name().is_none());
-        if let Some(Upstream::Name { host, .. }) = fixed
+        let servers = upstream.map(Selection::servers).unwrap_or_default();
+        let nameless = servers.iter().find(|server| server.server_name().is_none());
+        if let Some(Upstream::Name { host, .. }) = nameless
             && let Err(wrong) = server_name(host)
         {
             self.problems.report(at, wrong);

@@ -80,10 +80,12 @@ fn client_misfit(listener: &Listener, rule: &Rule) -> Option<Case> {
 
 fn server_misfit(listener: &Listener, rule: &Rule) -> Option<Case> {
     // Where a name or a client leads to is known when a session begins.
-    let Some(Upstream::Address(server)) = listener.upstream.fixed() else { return None };
-    let family = Family::of(server.ip());
-    let is_told = listener.data_mode != DataMode::Passive && is_for(&rule.peers, family);
-    (is_told && !rule.announce.may_be(family)).then_some(Case::Server(family))
+    let mut families = listener.upstream.servers().iter().filter_map(|server| match server {
+        Upstream::Address(server) => Some(Family::of(server.ip())),
+        Upstream::Name { .. } => None,
+    });
+    let is_told = |family| listener.data_mode != DataMode::Passive && is_for(&rule.peers, family);
+    families.find(|family| is_told(*family) && !rule.announce.may_be(*family)).map(Case::Server)
 }
 
 fn is_for(peers: &Peers, family: Family) -> bool {

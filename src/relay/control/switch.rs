@@ -33,7 +33,7 @@ impl Control {
     }
 
     fn start_tls_with_server(&mut self) -> Option<()> {
-        let name = self.upstream.as_ref()?.server_name();
+        let name = self.seat.as_ref()?.server_name();
         let keys = self.shared.encryption.server.as_ref()?.session(name)?;
         let keys = self.keys.server.insert(keys.into());
         self.server.as_mut()?.0.start_tls(keys.control(), false);
@@ -83,14 +83,16 @@ impl Control {
             self.client_at.local
         };
         let upstream = self.shared.directory.find(to, dialled);
+        // Another connection of this session goes to the same server: it has begun something there.
+        let before = self.seat.take().filter(|seat| seat.is_in(&upstream));
         self.upstream = Some(Arc::clone(&upstream));
         let is_ours = intercepts && own_addresses().contains(&self.client_at.peer.ip());
         self.connecting = Some(if is_ours {
             // Our own connection to a server, led back to us by a rule that should leave it alone.
             Box::pin(async { Err(ConnectError::Loop) })
         } else {
-            let client = self.client_at.peer.ip();
-            Box::pin(async move { upstream.connect(client).await })
+            let client = *self.client_at;
+            Box::pin(async move { upstream.connect(client, before).await })
         });
     }
 
