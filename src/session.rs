@@ -499,19 +499,6 @@ impl Session {
             self.send_client(reply);
         }
     }
-
-    fn withdraw_offer(&mut self) {
-        if let Some(id) = self.channels.withdraw() {
-            self.act(Action::CloseChannel { id });
-        }
-    }
-
-    /// Ends a channel, if it has not ended and its end has not been ordered.
-    fn close_channel(&mut self, id: ChannelId) {
-        if self.channels.close(id) {
-            self.act(Action::CloseChannel { id });
-        }
-    }
 }
 
 const UNAVAILABLE: &[u8] = b"421 Service not available, closing control connection.\r\n";

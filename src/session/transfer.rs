@@ -17,7 +17,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::event::{ChannelId, ChannelReport, End, TransferRecord};
+use super::Session;
+use super::event::{Action, ChannelId, ChannelReport, End, TransferRecord};
 use super::exchange::Exchange;
 use crate::addr::{Leg, PerLeg};
 use crate::ftp::command::TransferVerb;
@@ -390,5 +391,21 @@ impl Channels {
                 took: now.saturating_duration_since(transfer.began),
             })
         })
+    }
+}
+
+impl Session {
+    /// Takes back what was offered to the client and not used.
+    pub(super) fn withdraw_offer(&mut self) {
+        if let Some(id) = self.channels.withdraw() {
+            self.act(Action::CloseChannel { id });
+        }
+    }
+
+    /// Ends a channel, if it has not ended and its end has not been ordered.
+    pub(super) fn close_channel(&mut self, id: ChannelId) {
+        if self.channels.close(id) {
+            self.act(Action::CloseChannel { id });
+        }
     }
 }
