@@ -1,5 +1,7 @@
 //! What a listener will do, and which ports have to be open for it, for the person who opens them.
 
+mod servers;
+
 use std::fmt::{self, Display, Formatter};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -8,8 +10,8 @@ use super::tls;
 use crate::addr::Family;
 use crate::config::tls::ClientTls;
 use crate::config::{
-    Balance, DataMode, DataPeer, DataPorts, HeaderVersion, Health, Limits, Listener, ProxyHeader, ProxyProtocol,
-    Selection, Servers, Source, Upstream,
+    DataMode, DataPeer, DataPorts, HeaderVersion, Limits, Listener, ProxyHeader, ProxyProtocol, Selection, Source,
+    Upstream,
 };
 use crate::discover::Found;
 use crate::nat::map::{AddressMap, Announce, Peers};
@@ -100,61 +102,6 @@ impl Plan<'_> {
             DataPeer::Subnet => Some("any address of the server's /24 (IPv4) or /64 (IPv6)".into()),
             DataPeer::Networks(nets) => Some(format!("the server's own address, and {}", join(nets))),
             DataPeer::Any => Some("any address".into()),
-        }
-    }
-
-    fn servers(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        row(f, "FTP server", self.server())?;
-        if let Selection::Fixed(servers) = &self.listener.upstream {
-            self.health(f, servers)?;
-        }
-        for (name, servers) in &self.listener.hosts {
-            let all: Vec<String> = servers.list().iter().map(ToString::to_string).collect();
-            row(f, &format!("  for {name}"), one_of(servers, &all))?;
-            self.health(f, servers)?;
-        }
-        Ok(())
-    }
-
-    /// What is done about servers that fail, and how they are. Nothing of a server that is only connected to.
-    fn health(&self, f: &mut Formatter<'_>, servers: &Servers) -> fmt::Result {
-        let Health { checks, interval, .. } = servers.health;
-        if checks {
-            let seldom = humantime::format_duration(interval);
-            row(f, "  checked", format!("every {seldom} where no session shows whether it answers"))?;
-        } else if servers.only().is_none() {
-            row(f, "  checked", "by sessions only")?;
-        }
-        for server in servers.list().iter().filter(|_| checks) {
-            let name = server.to_string();
-            let of_it = |probe: &&Probe| probe.listener == self.listener.name && probe.name == name;
-            if let Some(probe) = self.probes.iter().find(of_it) {
-                let outcome = match &probe.outcome {
-                    Ok(()) => "answers".into(),
-                    Err(reason) => format!("does not answer from here: {reason}"),
-                };
-                row(f, &format!("  {name}"), outcome)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn server(&self) -> String {
-        match &self.listener.upstream {
-            Selection::Fixed(servers) => {
-                let now = |(server, now): (&Upstream, &Vec<IpAddr>)| match server {
-                    Upstream::Address(_) => server.to_string(),
-                    Upstream::Name { .. } => format!("{server} (now {})", join(now)),
-                };
-                let all: Vec<String> = servers.list().iter().zip(self.upstreams).map(now).collect();
-                one_of(servers, &all)
-            }
-            Selection::OriginalDestination(permitted) => {
-                format!("the one that the client has dialled, within {}", join(permitted.permits()))
-            }
-            Selection::FromUser(permitted) => {
-                format!("the one that the client names (USER user@host), within {}", join(permitted.permits()))
-            }
         }
     }
 
@@ -435,20 +382,6 @@ fn told_by(ProxyHeader { version, data }: ProxyHeader) -> String {
         HeaderVersion::V2 => "v2",
     };
     format!("{version}, on {}", if data { "control, and on data that we open" } else { "control alone" })
-}
-
-/// Which of several servers a client gets.
-fn one_of(servers: &Servers, all: &[String]) -> String {
-    let all = all.join(", ");
-    if servers.only().is_some() {
-        return all;
-    }
-    match servers.balance {
-        Balance::First => format!("the first of {all} that answers"),
-        Balance::RoundRobin => format!("in turn {all}"),
-        Balance::LeastSessions => format!("of {all} the one with the fewest sessions"),
-        Balance::Source => format!("of {all} always the same for a client's address"),
-    }
 }
 
 fn describe(mode: DataMode) -> &'static str {
