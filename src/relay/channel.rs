@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -376,14 +376,15 @@ impl Channel {
     fn dial(&self, leg: Leg, target: DialTarget) -> Step {
         let source = self.endpoints[leg].local.ip();
         let target = on_interface_of(self.endpoints[leg].peer, target.addr());
-        let client = self.shared.config.timeouts.connect_client;
         let shared = Arc::clone(&self.shared);
         let header =
             proxy_header::of_data(shared.config.proxy_header, self.endpoints.client, self.streams.client.as_ref());
         Box::pin(async move {
             Stepped::Dialled(match (leg, shared.config.source_port) {
-                (Leg::Client, SourcePort::FtpData) => dial_from_ftp_data(&shared, target, source, client).await,
-                (Leg::Client, SourcePort::Any) => socket::connect(target, source, client).await,
+                (Leg::Client, SourcePort::FtpData) => dial_from_ftp_data(&shared, target, source).await,
+                (Leg::Client, SourcePort::Any) => {
+                    socket::connect(target, source, shared.config.timeouts.connect_client).await
+                }
                 (Leg::Server, _) => proxy_header::dial(&shared.config, target, source, header).await,
             })
         })
@@ -391,12 +392,8 @@ impl Channel {
 }
 
 /// From port 20 if that can be had.
-async fn dial_from_ftp_data(
-    shared: &Shared,
-    target: SocketAddr,
-    source: IpAddr,
-    timeout: Duration,
-) -> io::Result<TcpStream> {
+async fn dial_from_ftp_data(shared: &Shared, target: SocketAddr, source: IpAddr) -> io::Result<TcpStream> {
+    let timeout = shared.config.timeouts.connect_client;
     let stream = socket::connect_from_port(target, (source, FTP_DATA).into(), timeout).await?;
     if stream.local_addr()?.port() != FTP_DATA {
         let so_far = shared.metrics.not_from_ftp_data();
