@@ -9,7 +9,9 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::net::Net;
+use crate::support::proxy::Proxy;
 use crate::support::scene::{Scene, Session, Setup};
+use crate::support::transcript::Transcript;
 use crate::support::wire::{DEADLINE, End};
 
 /// A proxy with an admin interface, at its own address.
@@ -334,6 +336,39 @@ fn it_is_ready_until_it_stops() {
     assert_eq!(admin.sessions().len(), 1, "what is waited for is shown");
     drop((data, session));
     assert!(admin.scene.proxy.exits_within(2 * DEADLINE).success());
+}
+
+/// As far as they are checked, and as long as it lasts.
+#[test]
+fn rel_10_it_is_not_ready_while_every_server_is_down() {
+    let net = Net::new();
+    let (at, server) = (SocketAddr::new(net.proxy().ip(), PORT), net.server());
+    let checked = format!("{{ servers: [\"{server}\"], health: {{ interval: 1s, fall: 1, rise: 1 }} }}");
+    let listeners = Setup::default().yaml(net.proxy(), &server.to_string());
+    let yaml = listeners.replace(&format!("upstream: \"{server}\""), &format!("upstream: {checked}"));
+    let log = Transcript::new();
+    let _proxy = Proxy::start(&log, &format!("admin: {{ bind: \"{at}\" }}\n{yaml}"), &[net.proxy(), at]);
+    let waits_for = |wanted: &dyn Fn(u16, &str) -> bool| {
+        let deadline = Instant::now() + 4 * DEADLINE;
+        loop {
+            let (status, body) = ask(at, &format!("GET /readyz HTTP/1.1\r\nHost: {at}\r\n\r\n"));
+            if wanted(status, &body) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{status} {body}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    let down = format!("no FTP server is up: {server} (Connection refused");
+    waits_for(&|status, body| status == 503 && body.contains(&down));
+    let door = std::net::TcpListener::bind(server).unwrap();
+    std::thread::spawn(move || {
+        for mut stream in door.incoming().map(Result::unwrap) {
+            let _gone = std::io::Write::write_all(&mut stream, b"220 back\r\n");
+            let _quit = std::io::Read::read(&mut stream, &mut [0; 64]);
+        }
+    });
+    waits_for(&|status, _| status == 200);
 }
 
 #[test]

@@ -253,3 +253,17 @@ fn a_host_may_have_several_servers_too() {
     drop(client);
     scene.proxy.logs(&format!("server={}", at(net, 2)));
 }
+
+/// A server that expects the header greets nobody without it, a check no more than a client.
+#[test]
+fn rel_10_a_proxy_header_comes_before_the_greeting_of_either() {
+    let net = Net::new();
+    let first = Server::open(at(net, 0), "220 first\r\n");
+    let second = Server::open(at(net, 1), "220 second\r\n");
+    let scene = Scene::start(net, 2, ", health: { interval: 1s }", "    server: { proxy_protocol: v1 }\n");
+    let (client, _) = scene.visit(net.client());
+    let (from, to) = (client.local(), net.proxy());
+    first.hears(&scene.log, &format!("PROXY TCP4 {} {} {} {}", from.ip(), to.ip(), from.port(), to.port()));
+    second.hears(&scene.log, "QUIT");
+    assert_eq!(second.heard()[..2], ["PROXY UNKNOWN", "QUIT"]);
+}
