@@ -41,14 +41,13 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// The counts of a listener, which exist for as long as somebody holds them. One of this name that there is goes on, and
-    /// describes itself as this configuration does from now on.
+    /// The counts of a listener, which exist for as long as somebody holds them. One of this name that there is goes on; it
+    /// describes itself as before until it is [told](ListenerMetrics::describe) that this configuration is in use.
     #[must_use]
     pub fn listener(&self, config: &Listener) -> Arc<ListenerMetrics> {
         let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         listeners.retain(|_, known| known.strong_count() > 0);
         if let Some(known) = listeners.get(&config.name).and_then(Weak::upgrade) {
-            known.describe(config);
             return known;
         }
         let new = Arc::new(ListenerMetrics::new(config));
@@ -119,6 +118,9 @@ mod tests {
         let session = old.session_began();
         let new = metrics.listener(&listener("a", "192.0.2.2"));
         assert!(Arc::ptr_eq(&old, &new));
+        let text = metrics.encode(Format::OpenMetrics);
+        assert!(text.contains("address=\"192.0.2.1\"") && !text.contains("192.0.2.2"), "not in use yet: {text}");
+        new.describe(&listener("a", "192.0.2.2"));
         let text = metrics.encode(Format::OpenMetrics);
         assert!(text.contains("ftp_alg_sessions_total{listener=\"a\"} 1\n"), "{text}");
         assert!(text.contains("address=\"192.0.2.2\"") && !text.contains("192.0.2.1"), "{text}");

@@ -98,8 +98,8 @@ impl ListenerMetrics {
         }
     }
 
-    /// The configuration has changed.
-    pub(super) fn describe(&self, config: &Listener) {
+    /// This configuration is in use from now on.
+    pub fn describe(&self, config: &Listener) {
         *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = Facts::of(config);
     }
 

@@ -256,6 +256,7 @@ impl Prepared {
             let limits = &shared.config.limits;
             shared.admission.limit_to(sessions, limits.sessions_per_address.map(NonZeroU32::get));
             shared.logins.limit_to(limits.login_failures.get());
+            shared.metrics.describe(&shared.config);
             process.passthrough.route(&shared);
             shared.directory.watch(&accepting);
             for (socket, at) in sockets.into_iter().zip(&shared.config.bind) {
