@@ -37,6 +37,16 @@ impl fmt::Display for Leg {
     }
 }
 
+/// Whose address our end of a connection has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// This machine's.
+    Ours,
+    /// Perhaps another machine's: that of the server which a client has dialled (TPROXY), or towards the server that of
+    /// the client.
+    Anybodys,
+}
+
 /// A value for each leg.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PerLeg<T> {

@@ -33,7 +33,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use rustls::pki_types::ServerName;
 
-use crate::addr::Family;
+use crate::addr::{Family, Leg, Whose};
 use crate::ftp::host::HostName;
 use crate::ftp::line::MAX_LINE;
 pub use crate::ftp::name::CommandName;
@@ -193,6 +193,16 @@ impl Listener {
     pub fn client_door(&self, family: Family) -> Option<IpAddr> {
         let door = self.bind.iter().map(SocketAddr::ip).find(|ip| Family::of(*ip) == family);
         door.filter(|_| self.client.data_peer == DataPeer::Any)
+    }
+
+    /// Whose address our end of the connections of a leg has.
+    #[must_use]
+    pub fn whose_address(&self, leg: Leg) -> Whose {
+        let anybodys = match leg {
+            Leg::Client => self.upstream.intercepts(),
+            Leg::Server => self.source == Source::Client,
+        };
+        if anybodys { Whose::Anybodys } else { Whose::Ours }
     }
 }
 

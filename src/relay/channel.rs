@@ -383,7 +383,8 @@ impl Channel {
             Stepped::Dialled(match (leg, shared.config.source_port) {
                 (Leg::Client, SourcePort::FtpData) => dial_from_ftp_data(&shared, target, source).await,
                 (Leg::Client, SourcePort::Any) => {
-                    socket::connect(target, source, shared.config.timeouts.connect_client).await
+                    let whose = shared.config.whose_address(leg);
+                    socket::connect(target, source, whose, shared.config.timeouts.connect_client).await
                 }
                 (Leg::Server, _) => proxy_header::dial(&shared.config, target, source, header).await,
             })
@@ -394,7 +395,8 @@ impl Channel {
 /// From port 20 if that can be had.
 async fn dial_from_ftp_data(shared: &Shared, target: SocketAddr, source: IpAddr) -> io::Result<TcpStream> {
     let timeout = shared.config.timeouts.connect_client;
-    let stream = socket::connect_from_port(target, (source, FTP_DATA).into(), timeout).await?;
+    let whose = shared.config.whose_address(Leg::Client);
+    let stream = socket::connect_from_port(target, (source, FTP_DATA).into(), whose, timeout).await?;
     if stream.local_addr()?.port() != FTP_DATA {
         let so_far = shared.metrics.not_from_ftp_data();
         let listener = &shared.config.name;

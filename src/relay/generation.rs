@@ -303,12 +303,12 @@ impl Parts {
         earlier: Option<&Arc<Shared>>,
     ) -> Arc<Shared> {
         let limits = &listener.limits;
-        let intercepts = listener.upstream.intercepts();
         let pool = |leg: Leg, config: &LegConfig| {
-            registry.pool(&data_addresses(listener, leg), &config.data_ports).admitting(config.data_peer.clone())
+            let pool = registry.pool(&data_addresses(listener, leg), &config.data_ports);
+            pool.admitting(config.data_peer.clone()).at_addresses(listener.whose_address(leg))
         };
         let client = pool(Leg::Client, &listener.client).at_most(limits.pending_ports_per_address);
-        let ports = PerLeg { client: client.for_any_address(intercepts), server: pool(Leg::Server, &listener.server) };
+        let ports = PerLeg { client, server: pool(Leg::Server, &listener.server) };
         let metrics = process.metrics.listener(listener);
         let admission = || Admission::new(sessions, limits.sessions_per_address.map(NonZeroU32::get));
         let logins = || Logins::new(&listener.name, limits.login_failures.get());

@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 
 use super::control::Endpoint;
 use super::socket;
+use crate::addr::Leg;
 use crate::config::{HeaderVersion, Listener, ProxyHeader};
 
 /// The header for a control connection.
@@ -52,7 +53,8 @@ pub(super) async fn dial(
     source: IpAddr,
     header: Option<Bytes>,
 ) -> io::Result<TcpStream> {
-    let mut stream = socket::connect(target, source, config.timeouts.connect_server).await?;
+    let whose = config.whose_address(Leg::Server);
+    let mut stream = socket::connect(target, source, whose, config.timeouts.connect_server).await?;
     if let Some(header) = header {
         // The socket is new and takes more than this at once.
         stream.write_all(&header).await?;

@@ -21,7 +21,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::net::TcpStream;
 
 use super::accept::Acceptor;
-use crate::addr::{Family, canonical};
+use crate::addr::{Family, Whose, canonical};
 pub(crate) use outgoing::{check_source, connect_control_from};
 pub use outgoing::{connect, connect_control, connect_from_port};
 
@@ -68,12 +68,12 @@ pub(crate) fn listen_data(addr: SocketAddr, backlog: i32) -> io::Result<Acceptor
     listen(socket, addr, backlog)
 }
 
-/// A [data listener](listen_data) on any port of an address that may be the one of the server which a client has dialled.
-pub(crate) fn listen_data_at(ip: IpAddr, backlog: i32) -> io::Result<Acceptor> {
+/// A [data listener](listen_data) on any port of an address.
+pub(crate) fn listen_data_at(ip: IpAddr, whose: Whose, backlog: i32) -> io::Result<Acceptor> {
     let addr = SocketAddr::new(ip, 0);
     let socket = new_listener(addr)?;
     data_options(SockRef::from(&socket))?;
-    bind_anywhere(SockRef::from(&socket), addr)?;
+    bind(SockRef::from(&socket), addr, whose)?;
     socket.listen(backlog)?;
     Acceptor::new(socket.into())
 }
@@ -131,8 +131,8 @@ pub(crate) fn may_be_transparent() -> bool {
     socket.is_ok_and(|socket| transparent(&SockRef::from(&socket), Family::V4).is_ok())
 }
 
-/// Binds to an address that may be another machine's: that of the server which a client has dialled (TPROXY).
-fn bind_anywhere(socket: SockRef<'_>, addr: SocketAddr) -> io::Result<()> {
+/// Binds to an address, another machine's included where this process may.
+fn bind(socket: SockRef<'_>, addr: SocketAddr, whose: Whose) -> io::Result<()> {
     let family = Family::of(addr.ip());
     match socket.bind(&addr.into()) {
         Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
@@ -141,7 +141,7 @@ fn bind_anywhere(socket: SockRef<'_>, addr: SocketAddr) -> io::Result<()> {
             socket.bind(&addr.into())
         }
         // It may be another machine's all the same, and what is sent to it is taken in for transparent sockets alone.
-        Ok(()) if !addr.ip().is_unspecified() && transparent::anybody_may_bind(family) => {
+        Ok(()) if whose == Whose::Anybodys && !addr.ip().is_unspecified() && transparent::anybody_may_bind(family) => {
             // Without the permission it is an address of ours, or the network's part is missing as well.
             let _ = transparent(&socket, family);
             Ok(())
@@ -245,7 +245,7 @@ mod tests {
     /// Both ends of a data connection that we opened: ours and the peer's.
     async fn pair() -> (TcpStream, TcpStream) {
         let listener = listen_data("127.0.0.1:0".parse().unwrap(), 8).unwrap();
-        let ours = connect(listener.local_addr().unwrap(), ip("127.0.0.1"), SOON).await.unwrap();
+        let ours = connect(listener.local_addr().unwrap(), ip("127.0.0.1"), Whose::Ours, SOON).await.unwrap();
         (ours, TcpStream::from_std(listener.accept().await.0).unwrap())
     }
 
@@ -267,7 +267,7 @@ mod tests {
     #[tokio::test]
     async fn a_port_is_bound_again_while_old_connections_linger_in_time_wait() {
         let (listener, addr) = listener("127.0.0.1");
-        let client = connect(addr, ip("127.0.0.1"), SOON).await.unwrap();
+        let client = connect(addr, ip("127.0.0.1"), Whose::Ours, SOON).await.unwrap();
         let mut server = TcpStream::from_std(listener.accept().await.0).unwrap();
         // The side that closes first keeps the port.
         drop(listener);
@@ -298,7 +298,7 @@ mod tests {
     #[tokio::test]
     async fn rel_16_data_connections_are_kept_alive_and_may_stall() {
         let listener = listen_data("127.0.0.1:0".parse().unwrap(), 8).unwrap();
-        let opened = connect(listener.local_addr().unwrap(), ip("127.0.0.1"), SOON).await.unwrap();
+        let opened = connect(listener.local_addr().unwrap(), ip("127.0.0.1"), Whose::Ours, SOON).await.unwrap();
         for stream in [opened.into_std().unwrap(), listener.accept().await.0] {
             let socket = SockRef::from(&stream);
             assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());

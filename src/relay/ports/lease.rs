@@ -11,6 +11,7 @@ use super::Shared;
 use super::bind::{BACKLOG, Seat};
 use super::expected::Expected;
 use super::table::{LEASE_TIME, SlotId};
+use crate::addr::Whose;
 use crate::relay::accept::Acceptor;
 use crate::relay::socket;
 
@@ -52,8 +53,8 @@ impl Lease {
 
     /// A listener on a port of the kernel's choice, which is as unpredictable as ours
     /// (`inet_csk_find_open_port` starts at a random offset).
-    pub(super) fn own(local: IpAddr, expected: Expected) -> std::io::Result<Self> {
-        let listener = socket::listen_data_at(local, BACKLOG)?;
+    pub(super) fn own(local: IpAddr, whose: Whose, expected: Expected) -> std::io::Result<Self> {
+        let listener = socket::listen_data_at(local, whose, BACKLOG)?;
         let port = listener.local_addr()?.port();
         Ok(Self { port, expires: Instant::now() + LEASE_TIME, source: Source::Own { listener, expected } })
     }

@@ -16,6 +16,7 @@ use super::lease::{Claim, Lease, LeaseLost};
 use super::queue::{Ticket, ViewId};
 use super::table::SlotId;
 use super::{Shared, State};
+use crate::addr::Whose;
 use crate::config::DataPeer;
 
 /// Why there is no lease.
@@ -38,7 +39,7 @@ pub struct PortPool {
     /// How many ports of a range one peer may hold at once.
     per_peer: usize,
     /// Control connections may have been led here from addresses that are not ours.
-    any_address: bool,
+    addresses: Whose,
 }
 
 #[derive(Debug, Clone)]
@@ -71,7 +72,7 @@ impl PortPool {
 
     fn new(kind: Kind) -> Self {
         // Peers do not compete: one that holds every port is in nobody's way.
-        Self { kind, rule: DataPeer::Exact, per_peer: usize::MAX, any_address: false }
+        Self { kind, rule: DataPeer::Exact, per_peer: usize::MAX, addresses: Whose::Ours }
     }
 
     /// The same ports, with leases that admit whom this rule does; a new pool admits the [exact](DataPeer::Exact) peer.
@@ -88,11 +89,11 @@ impl PortPool {
         self
     }
 
-    /// The same ports, for control connections whose local address may be another machine's, to which the client believes
-    /// to be connected (TPROXY): the data connection is led here as well.
+    /// The same ports, for control connections whose local address is of this kind; in a new pool it is
+    /// [ours](Whose::Ours). Where it may be another machine's, the data connection is led here as well.
     #[must_use]
-    pub fn for_any_address(self, any_address: bool) -> Self {
-        Self { any_address, ..self }
+    pub fn at_addresses(self, addresses: Whose) -> Self {
+        Self { addresses, ..self }
     }
 
     /// Leases a random port on `local`, the local address of the control connection, for a connection of `peer`, or
@@ -106,9 +107,10 @@ impl PortPool {
     pub async fn lease(&self, local: IpAddr, peer: IpAddr, wait: Duration) -> Result<Lease, LeaseError> {
         let (local, expected) = (local.to_canonical(), Expected::new(&self.rule, peer));
         match &self.kind {
-            Kind::Any => Ok(Lease::own(local, expected)?),
+            Kind::Any => Ok(Lease::own(local, self.addresses, expected)?),
             Kind::Range { shared, views, _tenure } => {
-                let foreign = || views.iter().find(|view| self.any_address && view.local.is_ipv4() == local.is_ipv4());
+                let of_its_family = || views.iter().find(|view| view.local.is_ipv4() == local.is_ipv4());
+                let foreign = || of_its_family().filter(|_| self.addresses == Whose::Anybodys);
                 let view = view_of(views, local).or_else(foreign);
                 let view = view.ok_or(io::Error::from(io::ErrorKind::AddrNotAvailable))?;
                 let mut request = Request { shared, view, expected, per_peer: self.per_peer, ticket: None };

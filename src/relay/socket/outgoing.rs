@@ -10,8 +10,8 @@ use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, SockRef, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::{Watched, bind_anywhere, control_options, data_options, watch_control};
-use crate::addr::Family;
+use super::{Watched, bind, control_options, data_options, watch_control};
+use crate::addr::{Family, Whose};
 
 /// Opens a control connection, from the address that routing picks.
 ///
@@ -28,7 +28,7 @@ pub async fn connect_control(target: SocketAddr, timeout: Duration) -> io::Resul
 /// not be used.
 pub(crate) async fn connect_control_from(target: SocketAddr, source: IpAddr, timeout: Duration) -> io::Result<Watched> {
     let socket = new_control(target)?;
-    bind_without_port(&socket, source_address(source, target))?;
+    bind_without_port(&socket, source_address(source, target), Whose::Anybodys)?;
     establish(socket, target, timeout).await
 }
 
@@ -60,16 +60,16 @@ async fn establish(socket: Socket, target: SocketAddr, timeout: Duration) -> io:
 ///
 /// # Errors
 /// Those of `bind(2)` and `connect(2)`; [`io::ErrorKind::TimedOut`] after `timeout`.
-pub async fn connect(target: SocketAddr, source: IpAddr, timeout: Duration) -> io::Result<TcpStream> {
+pub async fn connect(target: SocketAddr, source: IpAddr, whose: Whose, timeout: Duration) -> io::Result<TcpStream> {
     let socket = new_outgoing(target)?;
-    bind_without_port(&socket, source_address(source, target))?;
+    bind_without_port(&socket, source_address(source, target), whose)?;
     tokio::time::timeout(timeout, socket.connect(target)).await.map_err(|_| io::ErrorKind::TimedOut)?
 }
 
 /// Binds an address, and leaves the port to `connect(2)`: otherwise it is taken away from every other target as well.
-fn bind_without_port<S: AsFd>(socket: &S, address: SocketAddr) -> io::Result<()> {
+fn bind_without_port<S: AsFd>(socket: &S, address: SocketAddr, whose: Whose) -> io::Result<()> {
     setsockopt(socket, sockopt::IpBindAddressNoPort, &true)?;
-    bind_anywhere(SockRef::from(socket), address)
+    bind(SockRef::from(socket), address, whose)
 }
 
 /// As [`connect`], from a port of our choice, on which any number of connections to other targets may exist. If
@@ -77,18 +77,23 @@ fn bind_without_port<S: AsFd>(socket: &S, address: SocketAddr) -> io::Result<()>
 ///
 /// # Errors
 /// As [`connect`]; [`io::ErrorKind::PermissionDenied`] for a port below 1024 without CAP_NET_BIND_SERVICE.
-pub async fn connect_from_port(target: SocketAddr, source: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
+pub async fn connect_from_port(
+    target: SocketAddr,
+    source: SocketAddr,
+    whose: Whose,
+    timeout: Duration,
+) -> io::Result<TcpStream> {
     let from_port = async {
         let socket = new_outgoing(target)?;
         socket.set_reuseaddr(true)?;
         let mut from = source_address(source.ip(), target);
         from.set_port(source.port());
-        bind_anywhere(SockRef::from(&socket), from)?;
+        bind(SockRef::from(&socket), from, whose)?;
         tokio::time::timeout(timeout, socket.connect(target)).await.map_err(|_| io::ErrorKind::TimedOut)?
     };
     match from_port.await {
         Err(error) if matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable) => {
-            connect(target, source.ip(), timeout).await
+            connect(target, source.ip(), whose, timeout).await
         }
         outcome => outcome,
     }
@@ -155,7 +160,7 @@ mod tests {
         let source: SocketAddr = "127.0.0.2:2020".parse().unwrap();
         let (_first, at_first) = listener("127.0.0.3");
         let (_second, at_second) = listener("127.0.0.4");
-        let connect = async |target| connect_from_port(target, source, SOON).await.unwrap();
+        let connect = async |target| connect_from_port(target, source, Whose::Ours, SOON).await.unwrap();
         let first = connect(at_first).await;
         let second = connect(at_second).await;
         assert_eq!((first.local_addr().unwrap(), second.local_addr().unwrap()), (source, source));
@@ -169,7 +174,7 @@ mod tests {
     async fn connects_from_the_given_source() {
         for (at, source) in [("127.0.0.1", "127.0.0.1"), ("127.0.0.1", "::ffff:127.0.0.9"), ("::1", "::1")] {
             let (listener, addr) = listener(at);
-            let ours = connect(addr, ip(source), SOON).await.unwrap();
+            let ours = connect(addr, ip(source), Whose::Ours, SOON).await.unwrap();
             let (_, peer) = listener.accept().await;
             assert_eq!((peer.ip(), peer), (ip(source).to_canonical(), ours.local_addr().unwrap()));
             assert!(getsockopt(&ours, sockopt::IpBindAddressNoPort).unwrap());
@@ -185,7 +190,7 @@ mod tests {
         // A backlog of 0 holds one connection; Linux drops the SYNs beyond.
         let _first = connect_control(addr, SOON).await.unwrap();
         let limit = Duration::from_millis(100);
-        let data = connect(addr, ip("127.0.0.1"), limit).await.unwrap_err();
+        let data = connect(addr, ip("127.0.0.1"), Whose::Ours, limit).await.unwrap_err();
         let control = connect_control(addr, limit).await.unwrap_err();
         assert_eq!((data.kind(), control.kind()), (io::ErrorKind::TimedOut, io::ErrorKind::TimedOut));
     }
