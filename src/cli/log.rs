@@ -4,7 +4,7 @@
 //! Standard error may be a pipe that is full, or a journal that is stuck. Lines wait in a queue then; when that is full
 //! they are dropped and counted, and the count is told once there is room again.
 
-use std::io;
+use std::io::{self, BufWriter, Write};
 use std::os::fd::AsFd;
 use std::panic::PanicHookInfo;
 use std::sync::mpsc;
@@ -18,6 +18,10 @@ use super::Run;
 
 /// How many lines may wait to be written: what 8,000 sessions say that end at the same time. About 5 MB.
 const QUEUE: usize = 16_384;
+
+/// How long the writing thread rests after it has written all there was. Woken for each line, it would cost a busy proxy
+/// more than the lines do; so it is woken 200 times a second at most, and writes together what has gathered.
+const REST: Duration = Duration::from_millis(5);
 
 /// How often it is looked at whether lines were dropped.
 const LOOK: Duration = Duration::from_secs(2);
@@ -137,7 +141,7 @@ impl Run {
         // Not through `io::stderr`: whoever waits there for a reader keeps its lock.
         let stderr = io::stderr().as_fd().try_clone_to_owned().map_err(LogError::Closed)?;
         let queue = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(QUEUE).thread_name("log");
-        let (writer, guard) = queue.finish(std::fs::File::from(stderr));
+        let (writer, guard) = queue.finish(Gathered(BufWriter::new(std::fs::File::from(stderr))));
         let lost = LostLines(writer.error_counter());
         let log = tracing_subscriber::fmt().with_writer(writer).with_env_filter(filter);
         match self.log_format {
@@ -150,6 +154,21 @@ impl Run {
     }
 }
 
+/// Writes lines together. The thread of the log flushes it when no further line waits.
+struct Gathered<W: Write>(BufWriter<W>);
+
+impl<W: Write> Write for Gathered<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.write(line)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let outcome = self.0.flush();
+        std::thread::sleep(REST);
+        outcome
+    }
+}
+
 /// A panic ends one session. Told by the default hook it would wait for whoever reads standard error, and be no JSON.
 fn panicked(panic: &PanicHookInfo<'_>) {
     let payload = panic.payload();
@@ -158,4 +177,51 @@ fn panicked(panic: &PanicHookInfo<'_>) {
     let current = std::thread::current();
     let thread = current.name().unwrap_or_default();
     tracing::error!(thread, "panicked at {at}, which is a defect: {}", text.unwrap_or("no reason given"));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+    use std::time::Instant;
+
+    use super::*;
+
+    /// What was written, and in how many calls.
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<String>>>);
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().push(String::from_utf8(bytes.to_vec()).unwrap());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_are_written_together_and_then_it_rests() {
+        let sink = Sink::default();
+        let mut log = Gathered(BufWriter::new(sink.clone()));
+        for line in ["one\n", "two\n", "three\n"] {
+            log.write_all(line.as_bytes()).unwrap();
+        }
+        let start = Instant::now();
+        log.flush().unwrap();
+        assert!(start.elapsed() >= REST);
+        assert_eq!(*sink.0.lock().unwrap(), ["one\ntwo\nthree\n"]);
+    }
+
+    #[test]
+    fn what_waits_at_the_end_is_written() {
+        let sink = Sink::default();
+        let (mut log, guard) = NonBlockingBuilder::default().finish(Gathered(BufWriter::new(sink.clone())));
+        for _ in 0..100 {
+            log.write_all(b"line\n").unwrap();
+        }
+        drop((log, guard));
+        assert_eq!(sink.0.lock().unwrap().concat(), "line\n".repeat(100));
+    }
 }
