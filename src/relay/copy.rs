@@ -13,6 +13,7 @@
 //! The bytes go through a buffer or, where that pays, through a pipe ([`splice`](super::splice)). Nothing else depends
 //! on which.
 
+mod buffer;
 mod mover;
 pub mod opaque;
 pub mod secured;

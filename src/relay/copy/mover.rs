@@ -4,16 +4,12 @@ use std::io;
 
 use tokio::net::TcpStream;
 
+use super::buffer::{self, Buffer};
 use crate::relay::splice::{self, Pipes, Pooled, When};
-
-/// Bytes copied at once: the largest power of two below 64 KiB, from where on glibc consolidates the heap whenever a
-/// buffer is freed (`FASTBIN_CONSOLIDATION_THRESHOLD`).
-pub(super) const BUFFER: usize = 32 * 1024;
 
 /// Holds bytes while there are some, and is let go when the sender has to be waited for.
 pub(super) enum Mover<'a> {
-    /// The bytes, and how many of them have been handed on.
-    Buffer(Vec<u8>, usize),
+    Buffer(Buffer),
     Pipe(Pooled<'a>),
 }
 
@@ -52,7 +48,7 @@ impl<'a> Choice<'a> {
     /// The same after `mover`, which is empty, has done its work.
     pub(super) fn next(&self, mover: Mover<'a>) -> Mover<'a> {
         match mover {
-            Mover::Buffer(..) => self.pipe().unwrap_or(mover),
+            Mover::Buffer(_) => self.pipe().unwrap_or(mover),
             Mover::Pipe(_) if self.splices() => mover,
             // It got little, so there is probably nothing left, and only the socket itself can say so.
             Mover::Pipe(_) => Mover::buffer(),
@@ -77,22 +73,18 @@ impl<'a> Choice<'a> {
     /// The connection failed.
     pub(super) fn fill(&mut self, mover: &mut Mover<'a>, from: &TcpStream) -> io::Result<Filled> {
         match mover {
-            Mover::Buffer(bytes, given) => {
-                bytes.clear();
-                *given = 0;
-                match from.try_read_buf(bytes) {
-                    Ok(0) => Ok(Filled::End),
-                    Ok(n) => {
-                        self.long = n == BUFFER;
-                        Ok(Filled::Bytes)
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Filled::Nothing),
-                    Err(error) => Err(error),
+            Mover::Buffer(buffer) => match buffer.fill(from) {
+                Ok(0) => Ok(Filled::End),
+                Ok(n) => {
+                    self.long = n == buffer::SIZE;
+                    Ok(Filled::Bytes)
                 }
-            }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Filled::Nothing),
+                Err(error) => Err(error),
+            },
             Mover::Pipe(pipe) => Ok(match pipe.fill(from)? {
                 splice::Filled::Bytes => {
-                    self.long = pipe.held() >= BUFFER;
+                    self.long = pipe.held() >= buffer::SIZE;
                     Filled::Bytes
                 }
                 splice::Filled::AskSocket => Filled::Copy,
@@ -108,13 +100,13 @@ impl<'a> Choice<'a> {
 impl Mover<'_> {
     /// A buffer: it always does.
     pub(super) fn buffer() -> Self {
-        Self::Buffer(Vec::with_capacity(BUFFER), 0)
+        Self::Buffer(Buffer::new())
     }
 
     /// Nothing left to hand on.
     pub(super) fn is_empty(&self) -> bool {
         match self {
-            Self::Buffer(bytes, given) => *given == bytes.len(),
+            Self::Buffer(buffer) => buffer.is_empty(),
             Self::Pipe(pipe) => pipe.held() == 0,
         }
     }
@@ -125,11 +117,7 @@ impl Mover<'_> {
     /// [`io::ErrorKind::WouldBlock`] when it takes none (await `writable()`); otherwise the connection failed.
     pub(super) fn drain(&mut self, to: &TcpStream) -> io::Result<usize> {
         match self {
-            Self::Buffer(bytes, given) => {
-                let n = to.try_write(&bytes[*given..])?;
-                *given += n;
-                Ok(n)
-            }
+            Self::Buffer(buffer) => buffer.drain(to),
             Self::Pipe(pipe) => pipe.drain(to),
         }
     }

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 pub(super) use self::servers::{close_lingering, does_not_stand_still, is_acknowledged_at_once};
-use super::mover::BUFFER;
+use super::buffer::SIZE as BUFFER;
 use super::*;
 use crate::relay::splice::When;
 
