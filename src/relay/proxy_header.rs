@@ -28,9 +28,11 @@ pub(super) fn of_control(header: ProxyHeader, client: Endpoint) -> Bytes {
 /// The header for a connection of our own, behind which there is no client: the server takes it for what it is.
 pub(super) fn of_ourselves(version: HeaderVersion) -> Bytes {
     match version {
-        HeaderVersion::V1 => Bytes::from_static(b"PROXY UNKNOWN\r\n"),
-        // §2.2: LOCAL, AF_UNSPEC, and no addresses.
-        HeaderVersion::V2 => Bytes::from_static(b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"),
+        HeaderVersion::V1 => v1::Addresses::Unknown.to_string().into(),
+        HeaderVersion::V2 => {
+            let unspecified = v2::AddressFamily::Unspecified | v2::Protocol::Unspecified;
+            built(v2::Builder::new(v2::Version::Two | v2::Command::Local, unspecified))
+        }
     }
 }
 
@@ -72,13 +74,16 @@ fn write(version: HeaderVersion, client: Endpoint) -> Bytes {
     }
     match version {
         HeaderVersion::V1 => v1::Addresses::from(addresses).to_string().into(),
-        HeaderVersion::V2 => {
-            v2::Builder::with_addresses(v2::Version::Two | v2::Command::Proxy, v2::Protocol::Stream, addresses)
-                .build()
-                .expect("two addresses are 36 bytes, of 65,535 that the length can say")
-                .into()
-        }
+        HeaderVersion::V2 => built(v2::Builder::with_addresses(
+            v2::Version::Two | v2::Command::Proxy,
+            v2::Protocol::Stream,
+            addresses,
+        )),
     }
+}
+
+fn built(header: v2::Builder) -> Bytes {
+    header.build().expect("two addresses are 36 bytes, of 65,535 that the length can say").into()
 }
 
 /// An IPv4 address as `::ffff:a.b.c.d` (RFC 4291 §2.5.5.2).
@@ -131,6 +136,13 @@ mod tests {
             ["198.51.100.7:40000", "203.0.113.10:21", "172.16.0.10:2121"].map(|addr| addr.parse().unwrap());
         let header = of_control(V1, Endpoint::behind(peer, dialled, local));
         assert_eq!(header, "PROXY TCP4 198.51.100.7 203.0.113.10 40000 21\r\n");
+    }
+
+    /// §2.1: `UNKNOWN` needs no addresses. §2.2: signature, version 2 and LOCAL, `AF_UNSPEC`, and no addresses.
+    #[test]
+    fn a_header_without_a_client() {
+        assert_eq!(of_ourselves(HeaderVersion::V1), "PROXY UNKNOWN\r\n");
+        assert_eq!(of_ourselves(HeaderVersion::V2), b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0".as_slice());
     }
 
     /// The bytes of §2.2: signature, version 2 and PROXY, family and STREAM, length, addresses, ports.

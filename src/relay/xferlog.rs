@@ -119,16 +119,6 @@ impl TransferLog {
         Ok(())
     }
 
-    /// Opens the same file anew, as `logrotate` wants it after it has renamed the old one. False if there is none. May wait
-    /// for the file system.
-    ///
-    /// # Errors
-    /// As [`follow`](Self::follow).
-    pub fn reopen(&self) -> Result<bool, OpenError> {
-        let path = lock(&self.0.writers).current.as_ref().map(|writer| Arc::clone(&writer.path));
-        path.map_or(Ok(false), |path| self.follow(Some(&path)).map(|()| true))
-    }
-
     /// Notes a transfer, if it was one of a file. Never waits.
     pub(super) fn record(&self, client: IpAddr, user: Option<&[u8]>, record: &TransferRecord) {
         let writers = lock(&self.0.writers);
