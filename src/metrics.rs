@@ -33,6 +33,21 @@ pub enum Format {
     Prometheus,
 }
 
+/// What is known of a server that the configuration names, when somebody asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerState {
+    /// The listener's name.
+    pub listener: String,
+    /// The host of `hosts` to which it belongs, if it is not the listener's own.
+    pub host: Option<String>,
+    /// The server, as the configuration has it.
+    pub name: String,
+    /// Whether it counts as up. One of which nothing is known yet does.
+    pub is_up: bool,
+    /// Sessions that are with it, those that are being connected to it included.
+    pub sessions: u32,
+}
+
 /// What is counted in this process.
 #[derive(Debug, Default)]
 pub struct Metrics {
@@ -55,11 +70,11 @@ impl Metrics {
         new
     }
 
-    /// All of it as text.
+    /// All of it as text, and what is known of the servers.
     #[must_use]
-    pub fn encode(self: &Arc<Self>, format: Format) -> String {
+    pub fn encode(&self, format: Format, servers: Vec<ServerState>) -> String {
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(Arc::clone(self)));
+        registry.register_collector(Box::new(Scrape { listeners: self.alive(), servers }));
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).expect("a String takes all that is written");
         match format {
@@ -72,6 +87,13 @@ impl Metrics {
         let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         listeners.values().filter_map(Weak::upgrade).collect()
     }
+}
+
+/// What one who asks is told.
+#[derive(Debug)]
+struct Scrape {
+    listeners: Vec<Arc<ListenerMetrics>>,
+    servers: Vec<ServerState>,
 }
 
 /// Prometheus' own format has the same samples; but there a counter is called what its samples are, with `_total`, and
@@ -118,23 +140,23 @@ mod tests {
         let session = old.session_began();
         let new = metrics.listener(&listener("a", "192.0.2.2"));
         assert!(Arc::ptr_eq(&old, &new));
-        let text = metrics.encode(Format::OpenMetrics);
+        let text = metrics.encode(Format::OpenMetrics, Vec::new());
         assert!(text.contains("address=\"192.0.2.1\"") && !text.contains("192.0.2.2"), "not in use yet: {text}");
         new.describe(&listener("a", "192.0.2.2"));
-        let text = metrics.encode(Format::OpenMetrics);
+        let text = metrics.encode(Format::OpenMetrics, Vec::new());
         assert!(text.contains("ftp_alg_sessions_total{listener=\"a\"} 1\n"), "{text}");
         assert!(text.contains("address=\"192.0.2.2\"") && !text.contains("192.0.2.1"), "{text}");
         drop((old, new));
-        assert!(metrics.encode(Format::OpenMetrics).contains("listener=\"a\""), "its session is there");
+        assert!(metrics.encode(Format::OpenMetrics, Vec::new()).contains("listener=\"a\""), "its session is there");
         drop(session);
-        assert!(!metrics.encode(Format::OpenMetrics).contains("listener=\"a\""));
+        assert!(!metrics.encode(Format::OpenMetrics, Vec::new()).contains("listener=\"a\""));
     }
 
     #[test]
     fn sec_29_a_name_cannot_end_its_label() {
         let metrics = Arc::new(Metrics::default());
         let _held = metrics.listener(&listener(r#"a"} 1 \"#, "local"));
-        let text = metrics.encode(Format::OpenMetrics);
+        let text = metrics.encode(Format::OpenMetrics, Vec::new());
         assert!(text.contains(r#"ftp_alg_sessions_total{listener="a\"} 1 \\"} 0"#), "{text}");
     }
 

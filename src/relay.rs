@@ -52,13 +52,12 @@ use self::ports::PortPool;
 use self::ports::bind::{Tenure, wildcard};
 use self::sockets::Sockets;
 use self::splice::Pipes;
+pub use self::upstreams::{Probe, probe};
 use self::xferlog::TransferLog;
 use crate::addr::{Family, Leg, PerLeg};
 use crate::config::{Config, DataPorts, Listener, Selection, Source, Upstream};
 use crate::metrics::{ListenerMetrics, Metrics};
 use crate::session::Settings;
-
-pub use upstreams::{Probe, UpstreamStatus, probe};
 
 /// What the sessions of a listener share, and keep when a reload gives it another configuration.
 #[derive(Debug)]

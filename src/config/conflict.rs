@@ -94,7 +94,7 @@ fn ranges(drafts: &[Draft], problems: &mut Problems<'_>) {
 
 /// Every range of data ports that is ours, and whose it is.
 fn own_ranges(drafts: &[Draft]) -> impl Iterator<Item = (&Draft, Leg, &RangeInclusive<u16>)> {
-    let legs = drafts.iter().flat_map(|draft| [Leg::Client, Leg::Server].map(|leg| (draft, leg)));
+    let legs = drafts.iter().flat_map(|draft| Leg::BOTH.map(|leg| (draft, leg)));
     legs.filter_map(|(draft, leg)| match &draft.leg(leg).data_ports {
         Some(DataPorts::Range(range)) => Some((draft, leg, range)),
         Some(DataPorts::Any) | None => None,

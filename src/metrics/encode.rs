@@ -15,22 +15,21 @@ use prometheus_client::registry::Unit;
 
 use super::label::{Kind, Label};
 use super::listener::ListenerMetrics;
-use super::{Metrics, process};
+use super::{Scrape, ServerState, process};
 use crate::addr::{Family, Leg};
 use crate::nat::map::Announce;
 
-const LEGS: [Leg; 2] = [Leg::Client, Leg::Server];
-
-impl Collector for Metrics {
+impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
-        let all = self.alive();
+        let all = &self.listeners;
         build(&mut encoder)?;
-        sessions(&mut encoder, &all)?;
-        upstream(&mut encoder, &all)?;
-        transfers(&mut encoder, &all)?;
-        ports(&mut encoder, &all)?;
-        announced(&mut encoder, &all)?;
-        tls(&mut encoder, &all)?;
+        sessions(&mut encoder, all)?;
+        upstream(&mut encoder, all)?;
+        servers(&mut encoder, &self.servers)?;
+        transfers(&mut encoder, all)?;
+        ports(&mut encoder, all)?;
+        announced(&mut encoder, all)?;
+        tls(&mut encoder, all)?;
         process::encode(&mut encoder)
     }
 }
@@ -74,7 +73,7 @@ fn sessions(encoder: &mut DescriptorEncoder, all: &All) -> fmt::Result {
 }
 
 fn upstream(encoder: &mut DescriptorEncoder, all: &All) -> fmt::Result {
-    let help = "How long control connections to the server took to be made, waiting for their turn included.";
+    let help = "How long control connections to the server took to be made, without the wait for their turn.";
     let mut series = Series::histograms(encoder, "ftp_alg_upstream_connect", help)?;
     for listener in all {
         series.histogram(&[of(listener)], &listener.connects)?;
@@ -87,6 +86,25 @@ fn upstream(encoder: &mut DescriptorEncoder, all: &All) -> fmt::Result {
         }
     }
     Ok(())
+}
+
+fn servers(encoder: &mut DescriptorEncoder, all: &[ServerState]) -> fmt::Result {
+    let help = "Whether a server of the configuration counts as up.";
+    let mut series = Series::gauges(encoder, "ftp_alg_upstream_up", help)?;
+    for server in all {
+        series.gauge(&at(server), server.is_up.into())?;
+    }
+    let help = "Sessions that are with a server of the configuration.";
+    let mut series = Series::gauges(encoder, "ftp_alg_upstream_sessions", help)?;
+    for server in all {
+        series.gauge(&at(server), server.sessions.into())?;
+    }
+    Ok(())
+}
+
+fn at(server: &ServerState) -> Vec<(&str, &str)> {
+    let host = server.host.as_deref().map(|host| ("host", host));
+    [("listener", &*server.listener), ("upstream", &*server.name)].into_iter().chain(host).collect()
 }
 
 fn transfers(encoder: &mut DescriptorEncoder, all: &All) -> fmt::Result {
@@ -119,33 +137,33 @@ fn ports(encoder: &mut DescriptorEncoder, all: &All) -> fmt::Result {
     let mut series = Series::gauges(encoder, "ftp_alg_data_ports", help)?;
     for listener in all {
         let facts = listener.facts.lock().unwrap_or_else(PoisonError::into_inner);
-        for leg in LEGS {
+        for leg in Leg::BOTH {
             if let (_, Some(ports)) = &facts.legs[leg] {
-                series.gauge(&[of(listener), ("leg", text(leg))], i64::try_from(*ports).unwrap_or(i64::MAX))?;
+                series.gauge(&[of(listener), ("leg", leg.name())], i64::try_from(*ports).unwrap_or(i64::MAX))?;
             }
         }
     }
     let help = "Leases of data ports: connections that are waited for. Several peers may have one on the same port.";
     let mut series = Series::gauges(encoder, "ftp_alg_data_ports_leased", help)?;
     for listener in all {
-        for leg in LEGS {
-            series.gauge(&[of(listener), ("leg", text(leg))], listener.legs[leg].leased.load(Relaxed))?;
+        for leg in Leg::BOTH {
+            series.gauge(&[of(listener), ("leg", leg.name())], listener.legs[leg].leased.load(Relaxed))?;
         }
     }
     let help = "How long those who got a data port had waited for it.";
     let mut series = Series::histograms(encoder, "ftp_alg_data_port_wait", help)?;
     for listener in all {
-        for leg in LEGS {
-            series.histogram(&[of(listener), ("leg", text(leg))], &listener.legs[leg].port_waits)?;
+        for leg in Leg::BOTH {
+            series.histogram(&[of(listener), ("leg", leg.name())], &listener.legs[leg].port_waits)?;
         }
     }
     let help = "Peers that could not be told where to connect, by what there was not: a free port, an address, or one of \
                 the right family.";
     let mut series = Series::counters(encoder, "ftp_alg_data_port_failures", help)?;
     for listener in all {
-        for leg in LEGS {
+        for leg in Leg::BOTH {
             for (lacks, count) in listener.legs[leg].lacks.each() {
-                series.counter(&[of(listener), ("leg", text(leg)), ("lacks", lacks)], count)?;
+                series.counter(&[of(listener), ("leg", leg.name()), ("lacks", lacks)], count)?;
             }
         }
     }
@@ -157,11 +175,11 @@ fn announced(encoder: &mut DescriptorEncoder, all: &All) -> fmt::Result {
     let mut series = Series::gauges(encoder, "ftp_alg_announced_address_info", help)?;
     for listener in all {
         let facts = listener.facts.lock().unwrap_or_else(PoisonError::into_inner);
-        for leg in LEGS {
+        for leg in Leg::BOTH {
             for rule in facts.legs[leg].0.rules() {
                 let peers = rule.peers.to_string();
                 for address in addresses(&rule.announce) {
-                    series.gauge(&[of(listener), ("leg", text(leg)), ("peers", &peers), ("address", &address)], 1)?;
+                    series.gauge(&[of(listener), ("leg", leg.name()), ("peers", &peers), ("address", &address)], 1)?;
                 }
             }
         }
@@ -190,18 +208,18 @@ fn tls(encoder: &mut DescriptorEncoder, all: &All) -> fmt::Result {
     let help = "TLS handshakes of control connections that are done, by version.";
     let mut series = Series::counters(encoder, "ftp_alg_tls_handshakes", help)?;
     for listener in all {
-        for leg in LEGS {
+        for leg in Leg::BOTH {
             for (version, count) in listener.legs[leg].handshakes.each() {
-                series.counter(&[of(listener), ("leg", text(leg)), ("version", version)], count)?;
+                series.counter(&[of(listener), ("leg", leg.name()), ("version", version)], count)?;
             }
         }
     }
     let help = "TLS handshakes of control and data connections that failed.";
     let mut series = Series::counters(encoder, "ftp_alg_tls_handshake_failures", help)?;
     for listener in all {
-        for leg in LEGS {
+        for leg in Leg::BOTH {
             let count = listener.legs[leg].failed_handshakes.load(Relaxed);
-            series.counter(&[of(listener), ("leg", text(leg))], count)?;
+            series.counter(&[of(listener), ("leg", leg.name())], count)?;
         }
     }
     Ok(())
@@ -209,13 +227,6 @@ fn tls(encoder: &mut DescriptorEncoder, all: &All) -> fmt::Result {
 
 fn of(listener: &ListenerMetrics) -> (&'static str, &str) {
     ("listener", &listener.name)
-}
-
-const fn text(leg: Leg) -> &'static str {
-    match leg {
-        Leg::Client => "client",
-        Leg::Server => "server",
-    }
 }
 
 /// The series of one metric, which are being written.

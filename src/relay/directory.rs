@@ -1,7 +1,7 @@
 //! Which server a session's connection leads to, of those that a listener has.
 //!
-//! Each server has a [`Connector`](super::upstream::Connector) of its own: what is paced, counted and remembered there concerns no other. Those that
-//! clients name are remembered for as long as sessions are with them, and some longer.
+//! Each server has a [`Connector`](super::upstream::Connector) of its own: what is paced, counted and remembered there
+//! concerns no other. Those that clients name are remembered for as long as sessions are with them, and some longer.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
-use super::upstreams::{Group, UpstreamStatus};
+use super::upstreams::Group;
 use crate::addr::canonical;
 use crate::config::{Config, Listener, Selection, Servers, Upstream};
 use crate::ftp::host::HostName;
-use crate::metrics::ListenerMetrics;
+use crate::metrics::{ListenerMetrics, ServerState};
 use crate::nat::destinations::Destinations;
 use crate::session::{Destination, Server};
 
@@ -41,16 +41,24 @@ enum Way {
 }
 
 impl Directory {
-    /// The servers of one listener of `config`.
-    pub(super) fn new(listener: &Listener, config: &Arc<Config>, metrics: &Arc<ListenerMetrics>) -> Self {
-        let group = |servers: &Servers| Arc::new(Group::new(listener, servers, None, config, metrics));
+    /// The servers of one listener of `config`. What is known of them `earlier` is known.
+    pub(super) fn new(
+        listener: &Listener,
+        config: &Arc<Config>,
+        metrics: &Arc<ListenerMetrics>,
+        earlier: Option<&Self>,
+    ) -> Self {
+        let group = |host: Option<&HostName>, servers: &Servers| {
+            let earlier = earlier.and_then(|earlier| earlier.group(host));
+            Arc::new(Group::new(listener, servers, None, config, metrics, earlier))
+        };
         let way = match &listener.upstream {
-            Selection::Fixed(servers) => Way::Fixed(group(servers)),
+            Selection::Fixed(servers) => Way::Fixed(group(None, servers)),
             Selection::OriginalDestination(permitted) | Selection::FromUser(permitted) => {
                 Way::Chosen(Arc::clone(permitted), Mutex::default())
             }
         };
-        let hosts = listener.hosts.iter().map(|(_, servers)| group(servers)).collect();
+        let hosts = listener.hosts.iter().map(|(host, servers)| group(Some(host), servers)).collect();
         Self { listener: listener.clone(), config: Arc::clone(config), metrics: Arc::clone(metrics), way, hosts }
     }
 
@@ -71,25 +79,30 @@ impl Directory {
 
     /// Begins to look after the servers that the configuration names, until `stop`.
     pub(super) fn watch(&self, stop: &CancellationToken) {
-        self.named().for_each(|group| group.watch(stop));
+        self.named().for_each(|(_, group)| group.watch(stop));
     }
 
     /// What is known of the servers that the configuration names.
-    pub(super) fn status(&self) -> impl Iterator<Item = UpstreamStatus> {
-        self.named().flat_map(|group| group.status())
+    pub(super) fn states(&self) -> impl Iterator<Item = ServerState> {
+        self.named().flat_map(|(host, group)| group.states(host))
     }
 
     /// Of each choice of servers that are checked, and all down: which, and why.
     pub(super) fn impediments(&self) -> impl Iterator<Item = String> {
-        self.named().filter_map(|group| group.impediment())
+        self.named().filter_map(|(_, group)| group.impediment())
     }
 
-    fn named(&self) -> impl Iterator<Item = &Arc<Group>> {
+    fn named(&self) -> impl Iterator<Item = (Option<&HostName>, &Arc<Group>)> {
         let fixed = match &self.way {
-            Way::Fixed(group) => Some(group),
+            Way::Fixed(group) => Some((None, group)),
             Way::Chosen(..) => None,
         };
-        fixed.into_iter().chain(&self.hosts)
+        let names = self.listener.hosts.iter().map(|(host, _)| Some(host));
+        fixed.into_iter().chain(names.zip(&self.hosts))
+    }
+
+    fn group(&self, host: Option<&HostName>) -> Option<&Group> {
+        self.named().find(|(of, _)| *of == host).map(|(_, group)| &**group)
     }
 
     fn chosen(
@@ -104,7 +117,7 @@ impl Directory {
         }
         let new = || {
             let servers = Servers::one(upstream.clone());
-            Arc::new(Group::new(&self.listener, &servers, Some(permitted), &self.config, &self.metrics))
+            Arc::new(Group::new(&self.listener, &servers, Some(permitted), &self.config, &self.metrics, None))
         };
         Arc::clone(known.entry(upstream.clone()).or_insert_with(new))
     }
@@ -133,7 +146,7 @@ mod tests {
                     client: { address_map: [{ peers: any, announce: local }], data_ports: 20000 } }]";
         let config = Arc::new(Config::parse(yaml, "test.yaml").unwrap());
         let listener = &config.listeners[0];
-        Directory::new(listener, &config, &Metrics::default().listener(listener))
+        Directory::new(listener, &config, &Metrics::default().listener(listener), None)
     }
 
     fn dialled(n: usize) -> SocketAddr {

@@ -33,11 +33,11 @@ use super::ports::bind::Tenure;
 use super::ports::{BindError, PortRegistry};
 use super::xferlog::{self, TransferLog};
 use super::{
-    Insight, Process, Shared, UpstreamStatus, data_addresses, data_ports, gated_ports, may_use_client_addresses,
-    settings, socket, tls,
+    Insight, Process, Shared, data_addresses, data_ports, gated_ports, may_use_client_addresses, settings, socket, tls,
 };
 use crate::addr::{Leg, PerLeg};
 use crate::config::{Config, LegConfig, Listener};
+use crate::metrics::ServerState;
 
 /// What stands in the way of serving a configuration.
 #[derive(Debug, thiserror::Error)]
@@ -128,6 +128,11 @@ impl Generation {
         };
         self.listeners.iter().flat_map(of_listener).collect()
     }
+
+    /// What is known of each server that the configuration names.
+    pub(super) fn servers(&self) -> Vec<ServerState> {
+        self.listeners.iter().flat_map(|shared| shared.directory.states()).collect()
+    }
 }
 
 impl Drop for Generation {
@@ -182,12 +187,6 @@ impl Proxy {
     #[must_use]
     pub fn insight(&self) -> Insight {
         Insight::new(self.process.clone(), Arc::clone(&self.current))
-    }
-
-    /// What is known of each server that the configuration names.
-    #[must_use]
-    pub fn upstreams(&self) -> Vec<UpstreamStatus> {
-        self.current().listeners.iter().flat_map(|shared| shared.directory.status()).collect()
     }
 
     /// The log of transferred files.
@@ -319,7 +318,7 @@ impl Parts {
             passed: Arc::default(),
             passthrough_ports: self.passthrough_ports,
             settings: Arc::new(settings(listener)),
-            directory: Directory::new(listener, config, &metrics),
+            directory: Directory::new(listener, config, &metrics, earlier.map(|earlier| &earlier.directory)),
             config: listener.clone(),
             gate: Gate::new(listener, process),
             metrics,

@@ -1,6 +1,6 @@
 //! What the outside may know of a running proxy, and do to it: the admin interface's side of the relay.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Process;
 use super::generation::Generation;
@@ -22,7 +22,8 @@ impl Insight {
     /// All metrics, as text.
     #[must_use]
     pub fn metrics(&self, format: Format) -> String {
-        self.process.metrics.encode(format)
+        let servers = self.current().servers();
+        self.process.metrics.encode(format, servers)
     }
 
     /// The sessions that there are, oldest first.
@@ -43,7 +44,11 @@ impl Insight {
     #[must_use]
     pub fn unready(&self) -> Vec<String> {
         let stopping = self.process.stop.is_cancelled().then(|| "stopping".to_owned());
-        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        stopping.into_iter().chain(current.impediments()).collect()
+        stopping.into_iter().chain(self.current().impediments()).collect()
+    }
+
+    fn current(&self) -> MutexGuard<'_, Generation> {
+        // It is replaced in one step.
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -74,11 +74,9 @@ fn write(version: HeaderVersion, client: Endpoint) -> Bytes {
     }
     match version {
         HeaderVersion::V1 => v1::Addresses::from(addresses).to_string().into(),
-        HeaderVersion::V2 => built(v2::Builder::with_addresses(
-            v2::Version::Two | v2::Command::Proxy,
-            v2::Protocol::Stream,
-            addresses,
-        )),
+        HeaderVersion::V2 => {
+            built(v2::Builder::with_addresses(v2::Version::Two | v2::Command::Proxy, v2::Protocol::Stream, addresses))
+        }
     }
 }
 

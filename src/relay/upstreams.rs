@@ -29,7 +29,8 @@ use super::control::Endpoint;
 use super::upstream::{ConnectError, Connected, Connector, Turn};
 use crate::config::tls::ServerTls;
 use crate::config::{Balance, Config, Listener, Servers, Upstream};
-use crate::metrics::ListenerMetrics;
+use crate::ftp::host::HostName;
+use crate::metrics::{ListenerMetrics, ServerState};
 use crate::nat::destinations::Destinations;
 
 /// Servers that a session may be with any of. Often there is one.
@@ -56,26 +57,10 @@ struct Member {
     is_told: bool,
     /// Whether it speaks first. With implicit TLS it waits for our handshake.
     greets: bool,
-    sessions: AtomicU32,
+    /// Of earlier configurations, too.
+    sessions: Arc<AtomicU32>,
     /// Something has been heard of it.
     heard: Notify,
-}
-
-/// What is known of a server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UpstreamStatus {
-    /// The listener's name.
-    pub listener: String,
-    /// The server, as the configuration has it.
-    pub name: String,
-    /// Whether it counts as up. One of which nothing is known yet does.
-    pub healthy: bool,
-    /// Since when it has counted as that.
-    pub since: Instant,
-    /// What was wrong when it was last heard of; it may have failed less than `fall` times.
-    pub reason: Option<String>,
-    /// The listener's sessions that are with it, those that are being connected to it included.
-    pub sessions: u32,
 }
 
 /// A session's place at a server, from the moment when it is chosen. Dropped, the server has a session less.
@@ -88,19 +73,24 @@ pub(super) struct Seat {
 }
 
 impl Group {
-    /// `servers` of one listener of `config`. With a `guard`, they have to be in it.
+    /// `servers` of one listener of `config`. With a `guard`, they have to be in it. What an `earlier` configuration knew of
+    /// them is known.
     pub(super) fn new(
         listener: &Listener,
         servers: &Servers,
         guard: Option<&Arc<Destinations>>,
         config: &Arc<Config>,
         metrics: &Arc<ListenerMetrics>,
+        earlier: Option<&Self>,
     ) -> Self {
         let (rules, count) = (servers.health, servers.list().len());
         let member = |upstream: &Upstream| {
+            let name = upstream.to_string();
+            let earlier = earlier.and_then(|group| group.members.iter().find(|member| member.name == name));
+            let new = || Health::new(rules, Instant::now(), rand::random());
             Arc::new(Member {
                 listener: listener.name.clone(),
-                name: upstream.to_string(),
+                name,
                 connector: Connector::new(
                     listener,
                     upstream.clone(),
@@ -108,11 +98,11 @@ impl Group {
                     Arc::clone(config),
                     Arc::clone(metrics),
                 ),
-                health: Mutex::new(Health::new(rules, Instant::now(), rand::random())),
+                health: Mutex::new(earlier.map_or_else(new, |member| member.health().under(rules))),
                 checked: rules.checks.then_some(rules.timeout),
                 is_told: rules.checks || count > 1,
                 greets: !matches!(listener.tls.server, ServerTls::Implicit(_)),
-                sessions: AtomicU32::new(0),
+                sessions: earlier.map_or_else(Arc::default, |member| Arc::clone(&member.sessions)),
                 heard: Notify::new(),
             })
         };
@@ -209,18 +199,14 @@ impl Group {
         all.map(|all| format!("no FTP server is up: {}", all.join(", ")))
     }
 
-    /// What is known of each server.
-    pub(super) fn status(&self) -> impl Iterator<Item = UpstreamStatus> {
-        self.members.iter().map(|member| {
-            let health = member.health();
-            UpstreamStatus {
-                listener: member.listener.clone(),
-                name: member.name.clone(),
-                healthy: health.is_up(),
-                since: health.since(),
-                reason: health.reason().map(Into::into),
-                sessions: member.sessions.load(Ordering::Relaxed),
-            }
+    /// What is known of each server, of those of a host if it is for one.
+    pub(super) fn states(&self, host: Option<&HostName>) -> impl Iterator<Item = ServerState> {
+        self.members.iter().map(move |member| ServerState {
+            listener: member.listener.clone(),
+            host: host.map(ToString::to_string),
+            name: member.name.clone(),
+            is_up: member.health().is_up(),
+            sessions: member.sessions.load(Ordering::Relaxed),
         })
     }
 }
@@ -352,7 +338,7 @@ mod tests {
         let crate::config::Selection::Fixed(servers) = &config.listeners[0].upstream else { panic!("servers") };
         Arc::new({
             let metrics = crate::metrics::Metrics::default().listener(&config.listeners[0]);
-            Group::new(&config.listeners[0], servers, None, &config, &metrics)
+            Group::new(&config.listeners[0], servers, None, &config, &metrics, None)
         })
     }
 
@@ -371,13 +357,13 @@ mod tests {
         let group = group("[a, b]");
         let seat = Seat::take(&group, 1);
         group.members[0].failed("refused");
-        let status: Vec<UpstreamStatus> = group.status().collect();
-        assert_eq!((status[0].name.as_str(), status[1].name.as_str()), ("a:21", "b:21"));
-        assert_eq!((status[0].sessions, status[1].sessions), (0, 1));
-        assert_eq!((status[0].healthy, status[0].reason.as_deref()), (true, Some("refused")));
+        let states: Vec<ServerState> = group.states(None).collect();
+        assert_eq!((states[0].name.as_str(), states[1].name.as_str()), ("a:21", "b:21"));
+        assert_eq!((states[0].sessions, states[1].sessions), (0, 1));
+        assert_eq!((states[0].is_up, group.members[0].health().reason()), (true, Some("refused")));
         (0..2).for_each(|_| group.members[0].failed("refused"));
         drop(seat);
-        let status: Vec<UpstreamStatus> = group.status().collect();
-        assert_eq!((status[0].healthy, status[1].healthy, status[1].sessions), (false, true, 0));
+        let states: Vec<ServerState> = group.states(None).collect();
+        assert_eq!((states[0].is_up, states[1].is_up, states[1].sessions), (false, true, 0));
     }
 }

@@ -150,7 +150,7 @@ impl Exchange {
 
     /// The ends that accept.
     pub(super) fn accepting(&self) -> impl Iterator<Item = Leg> {
-        [Leg::Client, Leg::Server].into_iter().filter(|leg| self.announced[*leg] != Bound::No)
+        Leg::BOTH.into_iter().filter(|leg| self.announced[*leg] != Bound::No)
     }
 
     /// Whether the shell has a channel for this and it is not over: one is opened by `Bind`, and where no end

@@ -21,7 +21,7 @@ pub(crate) struct Admin {
 }
 
 /// The port of all admin interfaces here.
-const PORT: u16 = 9121;
+pub(crate) const PORT: u16 = 9121;
 
 impl Admin {
     #[track_caller]
@@ -60,27 +60,35 @@ impl Admin {
         }
     }
 
-    fn metrics(&self) -> Metrics {
-        Metrics::parse(&self.get("/metrics"))
-    }
-
     /// Waits until these samples have these values.
     #[track_caller]
     pub(crate) fn counts(&self, wanted: &[(&str, f64)]) {
-        let deadline = Instant::now() + DEADLINE;
-        loop {
-            let metrics = self.metrics();
-            let wrong: Vec<_> = wanted
-                .iter()
-                .filter(|(name, value)| metrics.0.get(*name) != Some(value))
-                .map(|(name, value)| format!("{name} is {:?}, not {value}", metrics.0.get(*name)))
-                .collect();
-            if wrong.is_empty() {
-                return;
-            }
-            assert!(Instant::now() < deadline, "{wrong:#?}\n{:#?}", metrics.0);
-            std::thread::sleep(Duration::from_millis(10));
+        counts(self.at, wanted);
+    }
+}
+
+fn metrics(at: SocketAddr) -> Metrics {
+    let (status, text) = ask(at, &format!("GET /metrics HTTP/1.1\r\nHost: {at}\r\n\r\n"));
+    assert_eq!(status, 200, "{text}");
+    Metrics::parse(&text)
+}
+
+/// Waits until these samples of the proxy with its admin interface there have these values.
+#[track_caller]
+pub(crate) fn counts(at: SocketAddr, wanted: &[(&str, f64)]) {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let metrics = metrics(at);
+        let wrong: Vec<_> = wanted
+            .iter()
+            .filter(|(name, value)| metrics.0.get(*name) != Some(value))
+            .map(|(name, value)| format!("{name} is {:?}, not {value}", metrics.0.get(*name)))
+            .collect();
+        if wrong.is_empty() {
+            return;
         }
+        assert!(Instant::now() < deadline, "{wrong:#?}\n{:#?}", metrics.0);
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 

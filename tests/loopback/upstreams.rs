@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::admin::{self, counts};
 use crate::support::black_hole::BlackHole;
 use crate::support::net::{Net, SERVER_PORT};
 use crate::support::proxy::Proxy;
@@ -91,16 +92,26 @@ fn at(net: Net, n: u16) -> SocketAddr {
     SocketAddr::new(net.server().ip(), SERVER_PORT + n)
 }
 
+/// `more` is what `upstream` says beside the servers, `keys` what the listener has besides.
+fn yaml(net: Net, servers: u16, more: &str, keys: &str) -> String {
+    let servers: Vec<String> = (0..servers).map(|n| format!("\"{}\"", at(net, n))).collect();
+    format!(
+        "admin: {{ bind: \"{}\" }}\nlisteners:\n  - bind: \"{}\"\n    upstream: {{ servers: [{}]{more} }}\n{keys}    client:\n      \
+         address_map: [{{ peers: any, announce: 203.0.113.10 }}]\n      data_ports: 20000-20063\n",
+        admin(net),
+        net.proxy(),
+        servers.join(", "),
+    )
+}
+
+fn admin(net: Net) -> SocketAddr {
+    SocketAddr::new(net.proxy().ip(), admin::PORT)
+}
+
 impl Scene {
     /// `more` is what `upstream` says beside the servers.
     fn start(net: Net, servers: u16, more: &str, keys: &str) -> Self {
-        let servers: Vec<String> = (0..servers).map(|n| format!("\"{}\"", at(net, n))).collect();
-        let yaml = format!(
-            "listeners:\n  - bind: \"{}\"\n    upstream: {{ servers: [{}]{more} }}\n{keys}    client:\n      \
-             address_map: [{{ peers: any, announce: 203.0.113.10 }}]\n      data_ports: 20000-20063\n",
-            net.proxy(),
-            servers.join(", "),
-        );
+        let yaml = yaml(net, servers, more, keys);
         let log = Transcript::new();
         let proxy = Proxy::start(&log, &yaml, &[net.proxy()]);
         Self { net, log, proxy }
@@ -266,4 +277,28 @@ fn rel_10_a_proxy_header_comes_before_the_greeting_of_either() {
     first.hears(&scene.log, &format!("PROXY TCP4 {} {} {} {}", from.ip(), to.ip(), from.port(), to.port()));
     second.hears(&scene.log, "QUIT");
     assert_eq!(second.heard()[..2], ["PROXY UNKNOWN", "QUIT"]);
+}
+
+/// What is known of a server is known after a reload as well, and so is who is with it.
+#[test]
+fn rel_14_a_server_that_is_down_is_not_forgotten() {
+    let net = Net::new();
+    let _second = Server::open(at(net, 1), "220 second\r\n");
+    let keys = format!("    hosts: {{ a.example: \"{}\" }}\n", at(net, 1));
+    let scene = Scene::start(net, 2, ", health: false", &keys);
+    let _clients: Vec<_> = (0..3).map(|_| scene.visit(net.client())).collect();
+    let [first, second] = [0, 1].map(|n| at(net, n));
+    let sample = |name: &str, labels: String| format!("ftp_alg_upstream_{name}{{upstream=\"{labels}}}");
+    let wanted = [
+        (sample("up", format!("{first}\"")), 0.0),
+        (sample("sessions", format!("{first}\"")), 0.0),
+        (sample("up", format!("{second}\"")), 1.0),
+        (sample("sessions", format!("{second}\"")), 3.0),
+        (sample("up", format!("{second}\",host=\"a.example\"")), 1.0),
+        (sample("sessions", format!("{second}\",host=\"a.example\"")), 0.0),
+    ];
+    let wanted: Vec<(&str, f64)> = wanted.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+    counts(admin(net), &wanted);
+    scene.proxy.reload(&yaml(net, 2, ", balance: least-sessions, health: false", &keys));
+    counts(admin(net), &wanted);
 }

@@ -131,7 +131,7 @@ async fn assert_reset(stream: &mut TcpStream) {
 const SIZES: [usize; 5] = [0, 1, BUFFER - 1, BUFFER + 1, 300_000];
 
 async fn rel_01_a_sender_that_resets_after_n_bytes_is_a_reset_at_the_receiver(when: When) {
-    for leg in [Leg::Client, Leg::Server] {
+    for leg in Leg::BOTH {
         for n in SIZES {
             let (mut sender, mut receiver, copy) = Setup::new(when, NEVER).await.peers(leg);
             let mut received = vec![1; n];
@@ -150,7 +150,7 @@ async fn rel_01_a_sender_that_resets_after_n_bytes_is_a_reset_at_the_receiver(wh
 }
 
 async fn rel_01_a_receiver_that_resets_after_n_bytes_is_a_reset_at_the_sender(when: When) {
-    for leg in [Leg::Client, Leg::Server] {
+    for leg in Leg::BOTH {
         for n in SIZES {
             let (mut receiver, mut sender, copy) = Setup::new(when, NEVER).await.peers(leg);
             let mut received = vec![1; n];
@@ -198,7 +198,7 @@ async fn fill(sender: &TcpStream, moved: &Moved) -> usize {
 }
 
 async fn rel_01_a_reset_is_noticed_while_the_other_side_does_not_read(when: When) {
-    for leg in [Leg::Client, Leg::Server] {
+    for leg in Leg::BOTH {
         let setup = Setup::new(when, NEVER).await;
         let moved = setup.moved.clone();
         let (sender, mut stalled, copy) = setup.peers(leg);
@@ -220,7 +220,7 @@ async fn all(stream: &mut TcpStream) -> io::Result<usize> {
 
 /// As a server that has closed long ago, asked by a keep-alive probe.
 async fn rel_04_a_reset_after_fin_takes_nothing_back(when: When) {
-    for leg in [Leg::Client, Leg::Server] {
+    for leg in Leg::BOTH {
         let setup = Setup::new(when, NEVER).await;
         let mut flushed = setup.flushed;
         let (mut first, mut second) = match leg {
@@ -325,7 +325,7 @@ async fn rel_04_a_reader_that_starts_after_the_end_of_the_copy_gets_every_byte(w
 }
 
 async fn rel_05_half_close_keeps_the_other_direction(when: When) {
-    for leg in [Leg::Client, Leg::Server] {
+    for leg in Leg::BOTH {
         let mut setup = Setup::new(when, NEVER).await;
         let (progress, moved) = (&mut setup.flushed, setup.moved.clone());
         let (first, second) = match leg {

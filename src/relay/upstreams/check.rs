@@ -158,7 +158,9 @@ pub async fn probe(config: &Config, limit: Duration) -> Vec<Probe> {
         };
         let checked = own.into_iter().chain(listener.hosts.iter().map(|(_, servers)| servers));
         for servers in checked.filter(|servers: &&Servers| servers.health.checks) {
-            for member in Group::new(listener, servers, None, &config, &Metrics::default().listener(listener)).members {
+            for member in
+                Group::new(listener, servers, None, &config, &Metrics::default().listener(listener), None).members
+            {
                 let place = looks.len();
                 looks.spawn(async move {
                     let outcome = tokio::time::timeout(limit, look(&member, limit)).await;

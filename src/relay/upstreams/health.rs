@@ -19,7 +19,7 @@ use crate::config;
 const FIRST: Duration = Duration::from_secs(1);
 
 /// What is known of a server.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Health {
     rules: config::Health,
     up: bool,
@@ -29,8 +29,6 @@ pub(super) struct Health {
     step: u32,
     /// When it is next worth a look.
     next: Instant,
-    /// Since when it has been up, or down.
-    since: Instant,
     /// Of the last failure, if nothing has been well since.
     reason: Option<String>,
 }
@@ -48,7 +46,12 @@ impl Health {
     /// A server of which nothing is known counts as up, and is worth a look soon. `chance` is from 0 to 1, here and below.
     pub(super) fn new(rules: config::Health, now: Instant, chance: f64) -> Self {
         let next = now + spread(FIRST.min(rules.interval), chance);
-        Self { rules, up: true, contrary: 0, step: 0, next, since: now, reason: None }
+        Self { rules, up: true, contrary: 0, step: 0, next, reason: None }
+    }
+
+    /// What is known, under the rules of another configuration.
+    pub(super) fn under(&self, rules: config::Health) -> Self {
+        Self { rules, ..self.clone() }
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -58,10 +61,6 @@ impl Health {
     /// When it is next worth a look, if nothing is heard of it until then.
     pub(super) fn next(&self) -> Instant {
         self.next
-    }
-
-    pub(super) fn since(&self) -> Instant {
-        self.since
     }
 
     pub(super) fn reason(&self) -> Option<&str> {
@@ -91,7 +90,7 @@ impl Health {
             return None;
         }
         self.next = now + spread(self.pause(), chance);
-        self.turn(self.rules.rise.get(), now).then_some(Change::Rose)
+        self.turn(self.rules.rise.get()).then_some(Change::Rose)
     }
 
     /// It has not.
@@ -106,15 +105,15 @@ impl Health {
             self.contrary = 0;
             return None;
         }
-        self.turn(self.rules.fall.get(), now).then_some(Change::Fell)
+        self.turn(self.rules.fall.get()).then_some(Change::Fell)
     }
 
-    fn turn(&mut self, needed: u32, now: Instant) -> bool {
+    fn turn(&mut self, needed: u32) -> bool {
         self.contrary += 1;
         if self.contrary < needed {
             return false;
         }
-        (self.up, self.contrary, self.since) = (!self.up, 0, now);
+        (self.up, self.contrary) = (!self.up, 0);
         true
     }
 
@@ -164,7 +163,7 @@ mod tests {
         assert_eq!((fail(&mut health, now), fail(&mut health, now)), (None, None));
         let later = now + INTERVAL;
         assert_eq!(fail(&mut health, later), Some(Change::Fell));
-        assert_eq!((health.is_up(), health.since(), health.reason()), (false, later, Some("refused")));
+        assert_eq!((health.is_up(), health.reason()), (false, Some("refused")));
         assert_eq!(health.succeeded(later, 0.5), None);
         assert_eq!(fail(&mut health, later), None, "it fell only once");
         assert_eq!((health.succeeded(later, 0.5), health.succeeded(later, 0.5)), (None, Some(Change::Rose)));
