@@ -159,22 +159,13 @@ fn row(session: &LiveSession) -> ([String; 11], String) {
         }
     };
     let rate = if session.state == State::Transfer { format!("{}/s", size(session.rate)) } else { "-".into() };
-    let state = match session.state {
-        State::Connecting => "connecting",
-        State::Login => "login",
-        State::Idle => "idle",
-        State::Command => "command",
-        State::Transfer => "transfer",
-        State::PassedThrough => "passed-through",
-        State::Closing => "closing",
-    };
     let cells = [
         session.id.to_string(),
         session.listener.clone(),
         session.client.to_string(),
         or_dash(session.user.clone()),
         or_dash(session.upstream.map(|at| at.to_string())),
-        state.to_owned(),
+        session.state.to_string(),
         size(session.bytes_up),
         size(session.bytes_down),
         rate,

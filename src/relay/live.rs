@@ -5,6 +5,7 @@
 //! begins and when it ends.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -75,6 +76,13 @@ pub enum State {
     PassedThrough,
     /// It says farewell.
     Closing,
+}
+
+/// As in JSON.
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
 }
 
 /// One session, as it was when somebody asked. Texts that came from outside are escaped as in the log.

@@ -162,8 +162,8 @@ impl Connector {
         Ok(Turn(permit))
     }
 
-    /// A control connection to the server for this client, within `limit`; without one, for ourselves. The PROXY header, where
-    /// the server expects one, has been written: it greets nobody without.
+    /// A control connection to the server for this client, within `limit`; without one, for ourselves. The PROXY header,
+    /// where the server expects one, has been written: it greets nobody without.
     pub(super) async fn connect(
         &self,
         _turn: &Turn<'_>,
@@ -173,17 +173,20 @@ impl Connector {
         let start = Instant::now();
         let connected = self.connect_within(client.map(|client| client.peer.ip()), limit).await;
         let connected = connected.and_then(|connected| self.introduce(connected, client));
-        match &connected {
-            Ok(_) if client.is_some() => self.metrics.connected(start.elapsed()),
-            Err(error) if client.is_some() => self.metrics.unreachable(error.into()),
-            _ => {}
+        if let Some(client) = client {
+            match &connected {
+                Ok(_) => self.metrics.connected(start.elapsed()),
+                Err(error) => self.metrics.unreachable(error.into()),
+            }
+            if let Err(ConnectError::Failed(error)) = &connected {
+                self.explain(client.peer.ip(), error);
+            }
         }
         // It was accepted, and reset before we came to look at it.
-        if let Err(ConnectError::Failed(error)) = &connected {
-            if matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected) {
-                self.hung_up();
-            }
-            self.explain(client.map(|client| client.peer.ip()), error);
+        if let Err(ConnectError::Failed(error)) = &connected
+            && matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected)
+        {
+            self.hung_up();
         }
         connected
     }
@@ -256,8 +259,7 @@ impl Connector {
     }
 
     /// Says what is missing where connections from a client's address fail: once, not for each client.
-    fn explain(&self, client: Option<IpAddr>, error: &io::Error) {
-        let Some(client) = client else { return };
+    fn explain(&self, client: IpAddr, error: &io::Error) {
         if self.source == Source::Local {
             return;
         }

@@ -1,7 +1,7 @@
 //! Looking whether a server greets: what a session waits for, and what is done where no session comes by.
 //!
-//! A check connects as a session does, in the same turn and at the same pace, reads the greeting, says QUIT and leaves in good
-//! order, so that the server's log shows an orderly visit. With implicit TLS it is left at the connection.
+//! A check connects as a session does, in the same turn and at the same pace, reads the greeting, says QUIT and leaves in
+//! good order, so that the server's log shows an orderly visit. With implicit TLS it is left at the connection.
 
 use std::io::Read as _;
 use std::sync::Arc;
