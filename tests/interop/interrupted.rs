@@ -14,7 +14,7 @@ use crate::proxy;
 use crate::servers::{Kind, Server, make_writable_dir};
 
 /// Runs one of the Python scripts of this directory as a client of the server.
-fn run_script(net: &Net, server: &Server, script: &str, arguments: &[&str]) -> Outcome {
+pub fn run_script(net: &Net, server: &Server, script: &str, arguments: &[&str]) -> Outcome {
     let (user, password) = server.login();
     let mut command = net.command(Host::Client, PYTHON);
     command.args(["-c", script, EIP, user, password]).args(arguments);
@@ -22,7 +22,7 @@ fn run_script(net: &Net, server: &Server, script: &str, arguments: &[&str]) -> O
 }
 
 #[track_caller]
-fn assert_done(outcome: &Outcome, server: &Server, proxy: &Daemon) {
+pub fn assert_done(outcome: &Outcome, server: &Server, proxy: &Daemon) {
     let success = outcome.success && outcome.transcript.trim_end().ends_with("done");
     assert!(success, "{}:\n{}\n--- {}\n--- {}", server.kind, outcome.transcript, server.log(), proxy.said());
 }

@@ -23,6 +23,7 @@ mod process;
 mod proxy;
 mod proxy_header;
 mod public_address;
+mod reload;
 mod servers;
 mod tls;
 mod transparent;
