@@ -1,7 +1,7 @@
 //! Metrics and live sessions, of the real program.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -520,6 +520,31 @@ fn the_command_shows_and_ends_sessions() {
     let (code, _, stderr) = run(&["kill", &seen["id"].to_string()]);
     assert_eq!(code, Some(0), "{stderr}");
     session.client.ends_with(End::Reset);
+}
+
+/// Each second what there is then, with the rate of the second before.
+#[test]
+fn the_command_follows_sessions() {
+    let admin = Admin::start(Setup::default());
+    let mut session = admin.scene.session();
+    let mut follower = std::process::Command::new(env!("CARGO_BIN_EXE_ftp-alg"))
+        .args(["sessions", "--follow", "--json", "--admin", &format!("http://{}", admin.at)])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(follower.stdout.take().unwrap()).lines();
+    let mut looks = lines.map(|line| serde_json::from_str::<Vec<Value>>(&line.unwrap()).unwrap());
+    assert_eq!(looks.next().unwrap()[0]["state"], "idle");
+    let mut data = session.transfer("RETR a\r\n");
+    data.server.send("x".repeat(100_000));
+    data.client.expect("x".repeat(100_000));
+    // Whatever the machine does meanwhile: some look is the first that has the bytes, and one behind it has no more.
+    let mut rates = looks.by_ref().map(|all| (all[0]["state"].clone(), all[0]["rate"].as_u64().unwrap()));
+    let (state, rate) = rates.find(|(_, rate)| *rate > 0).unwrap();
+    assert!(state == "transfer" && rate <= 100_000, "{state} {rate}");
+    assert!(rates.take(5).any(|(state, rate)| state == "transfer" && rate == 0), "the rate is that of the last second");
+    follower.kill().unwrap();
+    follower.wait().unwrap();
 }
 
 /// The only thing that may be at the other end of a wildcard address.
