@@ -43,11 +43,11 @@ const MAX_FIELDS: usize = 32;
 /// The admin interface cannot be had.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "admin.bind: cannot use {addr}: {source} (another program may have the address, or the machine has no such one)"
+    "admin.bind: cannot use {addr}: {error} (another program may have the address, or the machine has no such one)"
 )]
 pub struct AdminError {
     addr: SocketAddr,
-    source: io::Error,
+    error: io::Error,
 }
 
 /// A bound admin interface.
@@ -67,7 +67,7 @@ impl Server {
             listener.set_nonblocking(true)?;
             Acceptor::new(listener)
         });
-        Ok(Self { acceptor: bound.map_err(|source| AdminError { addr, source })? })
+        Ok(Self { acceptor: bound.map_err(|error| AdminError { addr, error })? })
     }
 
     /// Serves for as long as the process runs.

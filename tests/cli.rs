@@ -70,6 +70,7 @@ mod sessions {
         let (code, _, stderr) = outcome(ftp_alg(&["sessions", "kill", "1", "-c"]).arg(&file.path));
         assert_eq!(code, Some(1), "{stderr}");
         assert!(stderr.contains("cannot ask 127.0.0.9:1: Connection refused"), "{stderr}");
+        assert_eq!(stderr.matches("Connection refused").count(), 1, "{stderr}");
         let (code, _, stderr) = outcome(&mut ftp_alg(&["sessions", "--admin", "https://127.0.0.9:1"]));
         assert_eq!(code, Some(1), "{stderr}");
     }

@@ -25,12 +25,12 @@ pub enum ClientError {
     #[error("`{0}` is not the address of an admin interface; write one like http://127.0.0.1:9121")]
     Address(String),
     /// Nobody answers there.
-    #[error("cannot ask {at}: {source}; is ftp-alg running, with `admin.bind` in its configuration?")]
+    #[error("cannot ask {at}: {error}; is ftp-alg running, with `admin.bind` in its configuration?")]
     Unreachable {
         /// Where.
         at: String,
         /// Why.
-        source: std::io::Error,
+        error: std::io::Error,
     },
     /// Something else is wrong with the connection.
     #[error("{at} did not answer as an admin interface does: {why}")]
@@ -98,7 +98,7 @@ impl Client {
     }
 
     async fn ask_without_limit(&self, method: Method, path: &str) -> Result<(StatusCode, Bytes), ClientError> {
-        let unreachable = |source| ClientError::Unreachable { at: self.at.clone(), source };
+        let unreachable = |error| ClientError::Unreachable { at: self.at.clone(), error };
         let stream = TcpStream::connect(&self.at).await.map_err(unreachable)?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| self.odd(e))?;
         let request = Request::builder().method(method).uri(path).header(HOST, &self.at);

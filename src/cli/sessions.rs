@@ -59,7 +59,7 @@ pub enum SessionsError {
     #[error(transparent)]
     Client(#[from] ClientError),
     /// Nobody reads what we write.
-    #[error("cannot write the table: {0}")]
+    #[error("cannot write the table")]
     Write(#[from] io::Error),
 }
 

@@ -46,11 +46,10 @@ const MODE: u32 = 0o640;
 
 /// Why the transfer log cannot be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot open the transfer log {}: {source}; {}", path.display(), remedy(*source))]
+#[error("cannot open the transfer log {}: {error}; {}", path.display(), remedy(*error))]
 pub struct OpenError {
     path: PathBuf,
-    #[source]
-    source: Errno,
+    error: Errno,
 }
 
 /// What to do about it.
@@ -165,7 +164,7 @@ pub fn check(path: &Path) -> Result<(), OpenError> {
             .and_then(|directory| rustix::fs::access(directory, Access::WRITE_OK | Access::EXEC_OK)),
         other => other.map(drop),
     };
-    found.map_err(|source| OpenError { path: path.into(), source })
+    found.map_err(|error| OpenError { path: path.into(), error })
 }
 
 /// To open a pipe waits for a reader otherwise.
@@ -181,7 +180,7 @@ fn open(path: &Path) -> Result<File, Errno> {
 
 impl Writer {
     fn start(path: &Path, losses: &Arc<Losses>) -> Result<Self, OpenError> {
-        let failed = |source| OpenError { path: path.into(), source };
+        let failed = |error| OpenError { path: path.into(), error };
         let file = open(path).map_err(failed)?;
         let path: Arc<Path> = path.into();
         let (queue, entries) = sync_channel(QUEUE);

@@ -37,10 +37,10 @@ const ANSWER_TIME: Duration = Duration::from_secs(60);
 
 /// The socket for commands cannot be had.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot take commands at {}: {source}", .path.display())]
+#[error("cannot take commands at {}: {error}", .path.display())]
 pub struct CommandError {
     path: PathBuf,
-    source: io::Error,
+    error: io::Error,
 }
 
 /// Why a reload did not happen.
@@ -51,14 +51,14 @@ pub enum ReloadError {
     Refused(String),
     /// Nobody is there.
     #[error(
-        "nobody takes commands at {}: {source}; does ftp-alg run, with `RuntimeDirectory=ftp-alg` in its unit or with \
+        "nobody takes commands at {}: {error}; does ftp-alg run, with `RuntimeDirectory=ftp-alg` in its unit or with \
          `--control`? SIGHUP asks for the same, and the log has the answer", .path.display()
     )]
     Unreachable {
         /// The socket.
         path: PathBuf,
         /// What the kernel said.
-        source: io::Error,
+        error: io::Error,
     },
     /// It has ended, or got stuck.
     #[error("ftp-alg has not answered: {0}")]
@@ -73,7 +73,7 @@ pub fn reload(path: &Path) -> Result<(), ReloadError> {
     use io::{Read, Write};
     use std::os::unix::net::UnixStream;
 
-    let unreachable = |source| ReloadError::Unreachable { path: path.into(), source };
+    let unreachable = |error| ReloadError::Unreachable { path: path.into(), error };
     let mut stream = UnixStream::connect(path).map_err(unreachable)?;
     let mut answer = String::new();
     let asked = stream
@@ -122,7 +122,7 @@ pub(super) async fn next(commands: &mut Option<Commands>) -> Asked {
 impl Commands {
     /// Takes commands at this path. What a process that is no more has left there is replaced.
     pub(super) fn listen(path: &Path) -> Result<Self, CommandError> {
-        let (listener, file) = bind(path).map_err(|source| CommandError { path: path.into(), source })?;
+        let (listener, file) = bind(path).map_err(|error| CommandError { path: path.into(), error })?;
         let (ask, asked) = mpsc::channel(1);
         let listening = tokio::spawn(async move {
             loop {
