@@ -94,14 +94,16 @@ fn sec_15_vsftpd_sees_the_clients_own_addresses_for_control_and_data() {
 
 #[test]
 fn sec_15_proftpd_and_pure_ftpd_see_the_clients_own_addresses() {
-    for (kind, more) in [(Kind::ProFtpd, "ExtendedLog /srv/transfers.log ALL\n"), (Kind::PureFtpd, "")] {
+    for (kind, more) in [(Kind::ProFtpd, "UseIPv6 on\nExtendedLog /srv/transfers.log ALL\n"), (Kind::PureFtpd, "")] {
         let net = network();
         let server = Server::start_configured(&net, kind, Security::Plain, more, &[]);
         let proxy = proxy::start(&net, Host::Proxy, PROXY_YAML, 21);
-        run_cells(&net, &server, &proxy, &SOME_CELLS, 8);
+        run_cells(&net, &server, &proxy, &all_cells(), ALL_CELLS);
         only_clients_were_seen(&net, &server);
-        let logged = server.log().lines().filter(|line| line.contains(&format!("{CLIENT} "))).count();
-        assert!(logged >= 8, "{}", server.log());
+        for address in [CLIENT, CLIENT_V6] {
+            let logged = server.log().lines().filter(|line| line.contains(&format!("{address} "))).count();
+            assert!(logged >= 8, "{address}: {}", server.log());
+        }
     }
 }
 
