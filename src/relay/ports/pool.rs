@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rand::RngExt;
+use rand::seq::IndexedRandom as _;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -134,6 +134,9 @@ struct Request<'a> {
     ticket: Option<Ticket>,
 }
 
+/// How often a port is drawn at random before all are looked at.
+const DRAWS: usize = 4;
+
 impl Request<'_> {
     async fn granted(&mut self) -> Lease {
         loop {
@@ -182,13 +185,21 @@ impl Request<'_> {
     /// A free port, all being equally likely, if the peer may have another; `rand::rng` is cryptographically secure.
     fn pick(&self, state: &State, now: Instant) -> Option<(SlotId, Arc<Seat>)> {
         let free = |slot: &SlotId| state.table.is_free(*slot, &self.expected, now);
+        let draw = |slots: &[SlotId]| slots.choose(&mut rand::rng()).copied();
+        let seat = |slot: SlotId| state.open[slot].upgrade().map(|seat| (slot, seat));
+        if self.per_peer == usize::MAX {
+            // Most are free as a rule, and looking at a thousand of them takes longer than all else that a lease costs.
+            let mut drawn = (0..DRAWS).filter_map(|_| draw(&self.view.slots));
+            if let Some(slot) = drawn.find(|slot| state.is_open(*slot) && free(slot)) {
+                return seat(slot);
+            }
+        }
         let bound = self.view.slots.iter().copied().filter(|slot| state.is_open(*slot));
         let (free, held): (Vec<SlotId>, Vec<SlotId>) = bound.partition(free);
-        if free.is_empty() || held.len() >= self.per_peer {
+        if held.len() >= self.per_peer {
             return None;
         }
-        let slot = free[rand::rng().random_range(..free.len())];
-        state.open[slot].upgrade().map(|seat| (slot, seat))
+        draw(&free).and_then(seat)
     }
 }
 
