@@ -23,23 +23,13 @@ fn every_verb_moves_data(server: &'static str, mode: &str) {
 }
 
 fn download(session: &mut Session, offer: Offer) {
-    let mut data = session.begin("RETR a\r\n", offer);
-    data.server.send("down the wire");
-    data.server.finish();
-    data.client.expect("down the wire");
-    data.client.ends_with(End::Fin);
-    drop(data);
-    session.reply("226 Transfer complete.\r\n");
+    let data = session.begin("RETR a\r\n", offer);
+    session.downloads(data, "down the wire");
 }
 
 fn upload(session: &mut Session, offer: Offer) {
-    let mut data = session.begin("STOR a\r\n", offer);
-    data.client.send("up the wire");
-    data.client.finish();
-    data.server.expect("up the wire");
-    data.server.ends_with(End::Fin);
-    drop(data);
-    session.reply("226 Transfer complete.\r\n");
+    let data = session.begin("STOR a\r\n", offer);
+    session.uploads(data, "up the wire");
 }
 
 fn empty_file(session: &mut Session, offer: Offer) {

@@ -32,13 +32,8 @@ fn takes(session: &Session, from: IpAddr, port: u16) -> bool {
 
 /// The server downloads `text` to the client.
 fn download(session: &mut Session, offer: Offer, text: &str) {
-    let mut data = session.begin("RETR a\r\n", offer);
-    data.server.send(text);
-    data.server.finish();
-    data.client.expect(text);
-    data.client.ends_with(End::Fin);
-    drop(data);
-    session.reply("226 Transfer complete.\r\n");
+    let data = session.begin("RETR a\r\n", offer);
+    session.downloads(data, text);
 }
 
 #[test]

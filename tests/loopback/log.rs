@@ -8,7 +8,7 @@ use crate::support::net::Net;
 use crate::support::proxy::Proxy;
 use crate::support::scene::{Scene, Setup};
 use crate::support::transcript::Transcript;
-use crate::support::wire::{DEADLINE, Door, End};
+use crate::support::wire::{DEADLINE, Door};
 
 /// A proxy the log of which nobody reads.
 fn unread(level: &str) -> Scene {
@@ -33,13 +33,8 @@ fn flood(scene: &Scene) {
 
 fn transfer(scene: &Scene) {
     let mut session = scene.session();
-    let mut data = session.transfer("RETR a\r\n");
-    data.server.send("all of it");
-    data.server.finish();
-    data.client.expect("all of it");
-    data.client.ends_with(End::Fin);
-    drop(data);
-    session.reply("226 Transfer complete.\r\n");
+    let data = session.transfer("RETR a\r\n");
+    session.downloads(data, "all of it");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::support::proxy::Proxy;
 use crate::support::scene::{PUBLIC, Scene, Session, Setup};
 use crate::support::script::tuple;
 use crate::support::transcript::Transcript;
-use crate::support::wire::{DEADLINE, Door, End};
+use crate::support::wire::{DEADLINE, Door};
 
 const OTHER: &str = "203.0.113.11";
 
@@ -57,12 +57,7 @@ fn rel_24_a_changed_public_address_is_announced_by_the_next_pasv() {
     assert_eq!(announced(&mut second), OTHER);
 
     // What runs knows nothing of it.
-    data.server.send("two");
-    data.server.finish();
-    data.client.expect("two");
-    data.client.ends_with(End::Fin);
-    drop(data);
-    session.reply("226 Transfer complete.\r\n");
+    session.downloads(data, "two");
     assert_eq!(announced(&mut session), OTHER);
 }
 

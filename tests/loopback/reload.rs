@@ -41,11 +41,7 @@ fn downloads(session: &mut Session) {
     let mut data = session.transfer("RETR a\r\n");
     data.server.send("one ");
     data.client.expect("one ");
-    data.server.send("two");
-    data.server.finish();
-    data.client.expect("two");
-    data.client.ends_with(End::Fin);
-    session.reply("226 Transfer complete.\r\n");
+    session.downloads(data, "two");
 }
 
 #[track_caller]

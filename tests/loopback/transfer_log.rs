@@ -77,23 +77,13 @@ fn without_times(line: &[u8]) -> String {
 }
 
 fn download(session: &mut Session, command: &str, contents: &str) {
-    let mut data = session.transfer(command);
-    data.server.send(contents);
-    data.server.finish();
-    data.client.expect(contents);
-    data.client.ends_with(End::Fin);
-    drop(data);
-    session.reply("226 Transfer complete.\r\n");
+    let data = session.transfer(command);
+    session.downloads(data, contents);
 }
 
 fn upload(session: &mut Session, command: &str, contents: &str) {
-    let mut data = session.transfer(command);
-    data.client.send(contents);
-    data.client.finish();
-    data.server.expect(contents);
-    data.server.ends_with(End::Fin);
-    drop(data);
-    session.reply("226 Transfer complete.\r\n");
+    let data = session.transfer(command);
+    session.uploads(data, contents);
 }
 
 #[test]

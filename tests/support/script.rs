@@ -209,6 +209,28 @@ impl Session {
         self.begin(command, offer)
     }
 
+    /// The rest of a download: this text, then both ends in good order, then 226.
+    #[track_caller]
+    pub(crate) fn downloads(&mut self, mut data: Data, text: &str) {
+        data.server.send(text);
+        data.server.finish();
+        data.client.expect(text);
+        data.client.ends_with(End::Fin);
+        drop(data);
+        self.reply("226 Transfer complete.\r\n");
+    }
+
+    /// The same for an upload.
+    #[track_caller]
+    pub(crate) fn uploads(&mut self, mut data: Data, text: &str) {
+        data.client.send(text);
+        data.client.finish();
+        data.server.expect(text);
+        data.server.ends_with(End::Fin);
+        drop(data);
+        self.reply("226 Transfer complete.\r\n");
+    }
+
     /// The server reads PASV, EPSV, PORT or EPRT and answers.
     #[track_caller]
     pub(crate) fn server_agrees(&mut self, ask: Ask) -> Side {
