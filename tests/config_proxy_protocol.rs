@@ -112,6 +112,31 @@ fn sec_24_a_load_balancer_cannot_know_the_ports_behind_any() {
     );
 }
 
+/// Not even the header could say whom the client has dialled: that is the load balancer.
+#[test]
+fn a_load_balancer_connects_to_us_and_to_no_server_on_the_way() {
+    let on_the_way = |section: &str| {
+        let server = "upstream: original-destination\n    upstream_networks: 172.16.0.0/24";
+        with(section).replace("upstream: 172.16.0.20", server)
+    };
+    for data in ["true", "false"] {
+        assert_eq!(
+            errors(&on_the_way(&format!("{{ trusted: 10.0.0.0/8, data: {data} }}"))),
+            [
+                "7 listeners[0].client.proxy_protocol: with `upstream: original-destination` the server is whom a connection was \
+              opened to, and a load balancer opens them to ftp-alg itself; remove it, or name the server in `upstream`"
+            ]
+        );
+    }
+    let without = on_the_way("").replace("      proxy_protocol: \n", "");
+    assert!(Config::parse(&without, "f").is_ok());
+    let by_user = on_the_way("{ trusted: 10.0.0.0/8, data: true }").replace("original-destination", "from-user");
+    assert!(Config::parse(&by_user, "f").is_ok());
+    // What is wrong otherwise is said alone.
+    let broken = errors(&on_the_way("{ trusted: 10.0.0.0/8 }"));
+    assert_eq!(broken.len(), 1, "{broken:#?}");
+}
+
 const TRUE: &str = "proxy_protocol: { trusted: [10.0.0.0/8, 192.0.2.7], data: true }";
 const FALSE: &str = "proxy_protocol: { trusted: [10.0.0.0/8, 192.0.2.7], data: false }";
 

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::draft::Draft;
 use super::report::{KeyPath, Problems, Wrong};
 use super::tls::{ClientTls, Tls};
-use super::{Admin, DataPeer, DataPorts, ProxyProtocol, Upstream};
+use super::{Admin, DataPeer, DataPorts, ProxyProtocol, Selection, Upstream};
 use crate::addr::{Family, Leg};
 
 /// Reports every conflict.
@@ -177,6 +177,13 @@ fn shares(drafts: &[Draft], problems: &mut Problems<'_>) {
 /// its header has been read.
 fn headers(drafts: &[Draft], problems: &mut Problems<'_>) {
     for draft in drafts {
+        let has_headers = matches!(draft.proxy_protocol, Some(Some(_)));
+        if has_headers && draft.upstream.as_ref().is_some_and(Selection::intercepts) {
+            let what = "with `upstream: original-destination` the server is whom a connection was opened to, and a load \
+                        balancer opens them to ftp-alg itself";
+            let help = "remove it, or name the server in `upstream`";
+            problems.report(&draft.client.at.key("proxy_protocol"), Wrong::new(what, help));
+        }
         if header_on_data(draft, Leg::Client).is_some() && draft.client.data_ports == Some(DataPorts::Any) {
             let help = "write the range of ports that the load balancer forwards, like `20000-20020`; or `data: false` if \
                         data connections do not come through it";

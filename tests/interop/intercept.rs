@@ -105,6 +105,21 @@ fn refused(net: &Net, proxy: &Daemon, address: &str, port: u16, why: &str) {
     assert!(proxy.said().contains(why), "{}", proxy.said());
 }
 
+/// Who has to get through must not depend on ftp-alg; who must not get past it takes REDIRECT.
+#[test]
+fn while_ftp_alg_is_stopped_redirect_refuses_and_tproxy_lets_pass() {
+    let net = Net::with_proxy_as_router();
+    let _server = server(&net);
+    net.nft(Host::Proxy, REDIRECT);
+    let refused = greeting(&net, Host::Client, EIP, 21);
+    assert!(!refused.success && refused.transcript.contains("Connection refused"), "{}", refused.transcript);
+    let net = Net::with_proxy_as_router();
+    let _server = server(&net);
+    led_by_tproxy(&net);
+    let passed = greeting(&net, Host::Client, EIP, 21);
+    assert!(passed.transcript.starts_with("220 (vsFTPd"), "{}", passed.transcript);
+}
+
 /// Connections that the server's machine has seen on port 21.
 fn dialled(net: &Net) -> String {
     let listing = run(net.command(Host::Server, "nft").args(["list", "counter", "inet", "control", "dialled"]));

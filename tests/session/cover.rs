@@ -15,7 +15,7 @@ pub(crate) struct Cover {
     /// The client's leg has been in TLS.
     was_covered: bool,
     /// The session has asked for its first connection to the server.
-    begun: bool,
+    pub(crate) begun: bool,
     /// Bytes pass unread.
     pub(crate) blind: bool,
     /// What concerns the bytes of each leg, in the order of what is written: for comparisons.
@@ -90,8 +90,10 @@ impl Cover {
     fn check_write(&mut self, leg: Leg, data: &[u8]) {
         let text = String::from_utf8_lossy(data);
         assert!(!self.switching[leg], "{text:?} to the {leg} during the handshake");
-        if leg == Leg::Server && !self.blind {
-            self.check_command(&text);
+        let command = behind_telnet(data);
+        // An option is refused wherever it comes up.
+        if leg == Leg::Server && !self.blind && !command.is_empty() {
+            self.check_command(&String::from_utf8_lossy(command));
         }
         self.done[leg].push_str(&text);
     }
@@ -113,4 +115,12 @@ impl Cover {
             }
         }
     }
+}
+
+/// What stands behind Telnet's own bytes.
+fn behind_telnet(mut data: &[u8]) -> &[u8] {
+    while let [0xFF, 0xFB..=0xFE, _, rest @ ..] | [0xFF, 0xF0..=0xFA, rest @ ..] = data {
+        data = rest;
+    }
+    data
 }

@@ -2,12 +2,13 @@
 
 use ftp_alg::addr::Leg;
 use ftp_alg::nat::DataMode;
-use ftp_alg::session::{End, Event};
+use ftp_alg::session::{End, Event, Settings, TlsSettings};
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use crate::driver::{CLIENT, CLIENT_V6, Driver, SERVER, SERVER_V6};
+use crate::driver::{CLIENT, CLIENT_V6, Driver, SERVER, SERVER_V6, settings};
 use crate::shell::{Answer, Shell, Step, Text, run_cut};
+use crate::tls_properties::tls;
 
 fn leg() -> impl Strategy<Value = Leg> {
     select(vec![Leg::Client, Leg::Server])
@@ -48,6 +49,11 @@ fn client_line() -> impl Strategy<Value = Vec<u8>> {
         "NOOP",
         "LPSV",
         "AUTH TLS",
+        "PBSZ 0",
+        "PROT P",
+        "PROT C",
+        "CCC",
+        "HOST a",
         "CWD \u{ff}\u{f4}",
         "",
     ]);
@@ -67,6 +73,7 @@ fn server_line() -> impl Strategy<Value = Vec<u8>> {
         "220 hello",
         "331 x",
         "230 in",
+        "234 go",
         "200 ok",
         "250 ok",
         "150 go",
@@ -111,6 +118,7 @@ fn end() -> impl Strategy<Value = End> {
         1 => leg().prop_map(End::NeverConnected),
         1 => leg().prop_map(End::DialFailed),
         1 => leg().prop_map(End::Reset),
+        1 => leg().prop_map(End::TlsFailed),
         1 => Just(End::Idle),
         1 => Just(End::Closed),
     ]
@@ -130,6 +138,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => select(vec![Answer::Permitted, Answer::Permitted, Answer::Later, Answer::Refused]).prop_map(Step::Logins),
         1 => Just(Step::Drain),
         3 => (0..70_u64).prop_map(Step::Pass),
+        8 => leg().prop_map(Step::TlsReady),
+        1 => prop::bool::weighted(0.3).prop_map(|no| if no { Step::TlsFailed(Leg::Server) } else { Step::Ready }),
         1 => Just(Step::Failed),
         1 => prop::bool::weighted(0.3).prop_map(|rst| if rst { Step::Reset(Leg::Client) } else { Step::Pass(1) }),
     ]
@@ -149,8 +159,29 @@ fn peers() -> impl Strategy<Value = (&'static str, &'static str)> {
     prop_oneof![Just((CLIENT, SERVER)), mixed]
 }
 
-fn logged_in(mode: DataMode, (client, server): (&'static str, &'static str)) -> Shell {
-    let mut shell = Shell::between(mode, client, server);
+/// TLS on the legs, or none.
+fn cover() -> impl Strategy<Value = TlsSettings> {
+    prop_oneof![Just(TlsSettings::default()), tls()]
+}
+
+/// What a session is between, and how.
+#[derive(Debug, Clone, Copy)]
+struct Scene {
+    mode: DataMode,
+    peers: (&'static str, &'static str),
+    tls: TlsSettings,
+}
+
+fn scene() -> impl Strategy<Value = Scene> {
+    (mode(), peers(), cover()).prop_map(|(mode, peers, tls)| Scene { mode, peers, tls })
+}
+
+fn shell(Scene { mode, peers: (client, server), tls }: Scene) -> Shell {
+    Shell::between(Settings { tls, ..settings(mode) }, client, server)
+}
+
+fn logged_in(scene: Scene) -> Shell {
+    let mut shell = shell(scene);
     shell.log_in();
     shell
 }
@@ -159,22 +190,22 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_shell_is_never_asked_for_anything_wrong(mode in mode(), peers in peers(), steps in steps()) {
-        logged_in(mode, peers).run(&steps);
+    fn the_shell_is_never_asked_for_anything_wrong(scene in scene(), steps in steps()) {
+        logged_in(scene).run(&steps);
     }
 
     #[test]
-    fn nor_at_the_start_of_a_session(mode in mode(), peers in peers(), mut steps in steps(), at in 0..10_usize) {
+    fn nor_at_the_start_of_a_session(scene in scene(), mut steps in steps(), at in 0..10_usize) {
         steps.insert(at.min(steps.len()), Step::Ready);
-        Shell::between(mode, peers.0, peers.1).run(&steps);
+        shell(scene).run(&steps);
     }
 
     /// When both peers have gone and every channel has ended, the session ends, and nothing is left open. Neither peer
     /// alone keeps it.
     #[test]
-    fn every_session_ends(mode in mode(), peers in peers(), steps in steps()) {
+    fn every_session_ends(scene in scene(), steps in steps()) {
         for finish in [Shell::finish, Shell::finish_without_server, Shell::finish_without_client] {
-            let mut shell = logged_in(mode, peers);
+            let mut shell = logged_in(scene);
             shell.run(&steps);
             finish(&mut shell);
         }
@@ -182,8 +213,8 @@ proptest! {
 
     /// Every message cut anywhere gives the same bytes, and the same actions between them.
     #[test]
-    fn any_chunking_gives_the_same_actions(mode in mode(), peers in peers(), steps in steps(), size in 1..40_usize) {
-        run_cut(&mut logged_in(mode, peers), &mut logged_in(mode, peers), &steps, size);
+    fn any_chunking_gives_the_same_actions(scene in scene(), steps in steps(), size in 1..40_usize) {
+        run_cut(&mut logged_in(scene), &mut logged_in(scene), &steps, size);
     }
 
     /// Whatever does not ask for a port passes unchanged, but for the end of the line.

@@ -3,15 +3,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ftp_alg::addr::{Family, Leg, PerLeg};
 use ftp_alg::ftp::command::{Command, CommandLine};
 use ftp_alg::nat::DataMode;
-use ftp_alg::session::{Action, ChannelId, ChannelReport, End, Event, Lack, Reason, Session, TransferRecord};
+use ftp_alg::session::{
+    Action, ChannelId, ChannelReport, ClientTls, End, Event, Lack, Reason, ServerTls, Session, Settings, Terminate,
+    TransferRecord,
+};
 
-use super::driver::{Driver, announced, settings};
+use super::cover::Cover;
+use super::driver::announced;
 
 /// Whatever may happen next.
 #[derive(Debug, Clone)]
@@ -25,6 +30,11 @@ pub(crate) enum Step {
     Reset(Leg),
     Ready,
     Failed,
+    /// The handshake that is under way is done, or has failed.
+    TlsReady(Leg),
+    TlsFailed(Leg),
+    /// Something lies across a switch.
+    LeftOver(Leg),
     /// Answers the latest open `Bind`.
     Bound,
     Refused,
@@ -88,6 +98,7 @@ pub(crate) struct Shell {
     said: PerLeg<Vec<u8>>,
     /// The server is gone or the session was given up: nothing waits for data any more.
     is_unheld: bool,
+    cover: Cover,
 }
 
 /// What the server dial may follow from.
@@ -98,9 +109,10 @@ struct Passives {
 }
 
 impl Shell {
-    pub(crate) fn between(mode: DataMode, client: &'static str, server: &'static str) -> Self {
-        let Driver { session, now, .. } = Driver::unconnected(settings(mode), client);
-        Self {
+    pub(crate) fn between(settings: Settings, client: &'static str, server: &'static str) -> Self {
+        let (cover, mode, now) = (Cover::new(settings.tls), settings.data_mode, Instant::now());
+        let session = Session::new(Arc::new(settings), client.parse().unwrap(), now);
+        let mut shell = Self {
             session,
             mode,
             bound_for_server: 0,
@@ -122,21 +134,29 @@ impl Shell {
             passives: Passives::default(),
             said: PerLeg::default(),
             is_unheld: false,
-        }
+            cover,
+        };
+        // Implicit TLS is asked for at once.
+        shell.drain();
+        shell
     }
 
-    /// Up to a login, so that what comes next starts where things happen.
+    /// Up to a login, so that what comes next starts where things happen; within TLS where there is any.
     pub(crate) fn log_in(&mut self) {
         let said = |leg, data: &str| Step::Bytes { leg, data: Text(data.into()), urgent: false };
         let (c, s) = (Leg::Client, Leg::Server);
-        self.run(&[
-            Step::Ready,
-            said(s, "220 x\r\n"),
-            said(c, "USER a\r\n"),
-            said(s, "331 x\r\n"),
-            said(c, "PASS a\r\n"),
-            said(s, "230 x\r\n"),
-        ]);
+        self.run(&[Step::Ready, Step::TlsReady(c), Step::TlsReady(s), said(s, "220 x\r\n")]);
+        if self.cover.tls.server == ServerTls::Explicit {
+            self.run(&[said(s, "234 x\r\n"), Step::TlsReady(s)]);
+        }
+        if self.cover.tls.server != ServerTls::Plain {
+            self.run(&[said(s, "200 x\r\n"), said(s, "200 x\r\n")]);
+        }
+        if matches!(self.cover.tls.client, ClientTls::Terminate(Terminate { implicit: false, .. })) {
+            let protect = "PBSZ 0\r\nPROT P\r\n";
+            self.run(&[said(c, "AUTH TLS\r\n"), Step::TlsReady(c), said(c, protect)]);
+        }
+        self.run(&[said(c, "USER a\r\n"), said(s, "331 x\r\n"), said(c, "PASS a\r\n"), said(s, "230 x\r\n")]);
     }
 
     pub(crate) fn run(&mut self, steps: &[Step]) {
@@ -151,13 +171,27 @@ impl Shell {
 
     /// Whether bytes that this peer sends now would be read.
     fn reads(&self, leg: Leg) -> bool {
-        !self.eof[leg] && (leg == Leg::Client || self.connected) && self.session.wants_bytes(leg)
+        // What comes during a handshake belongs to it.
+        self.may_say(leg) && !self.cover.switching[leg] && self.session.wants_bytes(leg)
+    }
+
+    /// Whether this peer may still say anything.
+    fn may_say(&self, leg: Leg) -> bool {
+        !self.eof[leg] && (leg == Leg::Client || self.connected)
     }
 
     fn step(&mut self, step: &Step) {
         match step {
             Step::Bytes { leg, data, urgent } if self.reads(*leg) => self.bytes(*leg, &data.0, *urgent),
-            Step::Eof(leg) if !self.eof[*leg] && (*leg == Leg::Client || self.connected) => {
+            Step::TlsReady(leg) => {
+                if self.cover.ready(*leg) {
+                    self.tell(Event::TlsReady { leg: *leg });
+                }
+            }
+            Step::TlsFailed(leg) if self.cover.switching[*leg] => self.no_tls(*leg),
+            Step::LeftOver(leg) => self.tell(Event::LeftOver { leg: *leg }),
+            Step::Eof(leg) if self.cover.switching[*leg] => self.no_tls(*leg),
+            Step::Eof(leg) if self.may_say(*leg) => {
                 self.eof[*leg] = true;
                 self.is_unheld |= *leg == Leg::Server;
                 self.tell(Event::Eof { leg: *leg });
@@ -201,8 +235,16 @@ impl Shell {
                     self.session.handle_timeout(self.now);
                 }
             }
-            Step::Bytes { .. } | Step::Eof(_) | Step::Ready | Step::Failed => {}
+            Step::Bytes { .. } | Step::Eof(_) | Step::TlsFailed(_) | Step::Ready | Step::Failed => {}
         }
+    }
+
+    /// The handshake has failed, and nothing more comes of this leg.
+    fn no_tls(&mut self, leg: Leg) {
+        self.cover.switching[leg] = false;
+        self.eof[leg] = true;
+        self.is_unheld |= leg == Leg::Server;
+        self.tell(Event::TlsFailed { leg });
     }
 
     fn tell(&mut self, event: Event<'_>) {
@@ -262,19 +304,10 @@ impl Shell {
     }
 
     fn check(&mut self, action: Action) {
+        let has_begun = self.cover.begun;
+        self.cover.check(&action, self.connected);
         match action {
-            Action::Write { leg, data, .. } => {
-                assert!(!data.is_empty());
-                assert!(!self.shut[leg], "a write after FIN: {data:?}");
-                assert!(leg == Leg::Client || (self.connected && !self.eof.server), "nobody to write to");
-                self.check_line(leg, &data);
-                let is_option = leg == Leg::Server && matches!(data[..], [0xFF, 0xFB | 0xFD, ..]);
-                assert!(!is_option || family(self.peers.client) == family(self.peers.server), "an option: {data:?}");
-                if leg == Leg::Server && is_login(&data) {
-                    self.logins = self.logins.checked_sub(1).expect("a login that was not permitted");
-                }
-                self.sent[leg].extend_from_slice(&data);
-            }
+            Action::Write { leg, data, .. } => self.check_write(leg, &data),
             Action::Shutdown { leg } => assert!(!std::mem::replace(&mut self.shut[leg], true), "two FINs"),
             Action::Bind { id, leg, carries } => {
                 let server = family(self.peers.server);
@@ -313,12 +346,34 @@ impl Shell {
             }
             Action::Transferred(record) => self.check_record(&record),
             Action::Begin { id, .. } => assert!(self.open.contains_key(&id), "{id:?} is over"),
-            Action::StartTls { .. } | Action::StopTls { .. } | Action::Connect { .. } | Action::PassThrough => {
-                panic!("{action:?} without TLS")
+            Action::Connect { .. } => {
+                self.connected = false;
+                (self.eof.server, self.shut.server) = (false, false);
+                // What still moved is cut, and has had its answer.
+                self.is_unheld |= has_begun;
             }
             Action::AskLogin => assert!(!std::mem::replace(&mut self.asked, true), "asked twice"),
-            Action::LoginAnswered { .. } | Action::Notice(_) => {}
+            Action::StartTls { .. }
+            | Action::StopTls { .. }
+            | Action::PassThrough
+            | Action::LoginAnswered { .. }
+            | Action::Notice(_) => {}
         }
+    }
+
+    fn check_write(&mut self, leg: Leg, data: &[u8]) {
+        assert!(!data.is_empty());
+        assert!(!self.shut[leg], "a write after FIN: {}", data.escape_ascii());
+        assert!(leg == Leg::Client || (self.connected && !self.eof.server), "nobody to write to");
+        if !self.cover.blind {
+            self.check_line(leg, data);
+            let is_option = leg == Leg::Server && matches!(data[..], [0xFF, 0xFB | 0xFD, ..]);
+            assert!(!is_option || family(self.peers.client) == family(self.peers.server), "an option: {data:?}");
+            if leg == Leg::Server && is_login(data) {
+                self.logins = self.logins.checked_sub(1).expect("a login that was not permitted");
+            }
+        }
+        self.sent[leg].extend_from_slice(data);
     }
 
     fn open_channel(&mut self, id: ChannelId) {
@@ -413,7 +468,8 @@ impl Shell {
 
     /// The server goes and the data ends: the session does not wait for its client.
     pub(crate) fn finish_without_client(&mut self) {
-        self.run(&[Step::Ready, Step::Eof(Leg::Server)]);
+        // It is told, within TLS if it has asked for that.
+        self.run(&[Step::TlsReady(Leg::Client), Step::Ready, Step::Eof(Leg::Server)]);
         self.end_channels();
         self.is_over();
     }
@@ -439,16 +495,19 @@ pub(crate) fn run_cut(whole: &mut Shell, cut: &mut Shell, steps: &[Step], size: 
         whole.run(std::slice::from_ref(step));
         match step {
             Step::Bytes { leg, data, urgent } => {
-                if !cut.session.wants_bytes(*leg) {
+                if !cut.reads(*leg) {
                     continue;
                 }
                 // The shell carries out what it is asked for behind each read; how the bytes are cut must not decide when.
                 let answer = std::mem::replace(&mut cut.answer, Answer::Later);
+                let was_covered = cut.cover.covered[*leg];
                 for (index, piece) in data.0.chunks(size).enumerate() {
                     // Past the bound a shell would read the rest later; here it is all one read.
-                    if index == 0 || cut.session.wants_bytes(*leg) {
+                    if index == 0 || cut.reads(*leg) {
                         cut.run(&[Step::Bytes { leg: *leg, data: Text(piece.to_vec()), urgent: *urgent }]);
-                    } else if !cut.eof[*leg] {
+                    } else if was_covered && !cut.cover.covered[*leg] && cut.may_say(*leg) {
+                        cut.run(&[Step::LeftOver(*leg)]);
+                    } else if cut.may_say(*leg) {
                         cut.bytes(*leg, piece, *urgent);
                         cut.drain();
                     }

@@ -82,7 +82,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn tls() -> impl Strategy<Value = TlsSettings> {
+/// What a configuration can say.
+pub(crate) fn tls() -> impl Strategy<Value = TlsSettings> {
     let terms = (any::<bool>(), prop::bool::weighted(0.2), any::<bool>())
         .prop_map(|(require, implicit, allow_ccc)| Terminate { require, implicit, allow_ccc });
     let client = prop_oneof![

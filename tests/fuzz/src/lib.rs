@@ -17,6 +17,8 @@ pub mod session;
 
 mod script;
 
+#[path = "../../session/cover.rs"]
+mod cover;
 #[path = "../../session/driver.rs"]
 mod driver;
 #[path = "../../session/shell.rs"]

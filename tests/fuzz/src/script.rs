@@ -3,14 +3,18 @@
 //! ```text
 //! @ passive v6 cold 7        data mode, family of both legs (`mixed`: IPv6 client, IPv4 server; `reverse`), not logged in
 //!                            yet, size of pieces; all optional
+//! @ terminate,require,ccc    TLS with clients: also `implicit`; or `blind`: it passes through
+//! @ explicit                 TLS with the server; or `implicit`
 //! > USER a                   the client sends this and CRLF
 //! >! ABOR                    the same with urgent data
 //! < 220-x\n220 y             the server does; `\n` is CRLF, `\l` LF, `\xHH` any byte, `\9z` nine times z
 //! < 22\c                     without an end of line
 //! bound                      the port that was last asked for is bound; `none`: there is none
 //! flushed client 0           of the first open channel
-//! complete 0                 ended so; also `missing client 0`, `unreachable`, `torn`, `silent`
+//! complete 0                 ended so; also `missing client 0`, `unreachable`, `torn`, `silent`, and `vain`: no TLS
 //! eof client                 also `reset server`
+//! handshake client           that is under way is done; `x server`: it has failed
+//! leftover client            text lies across a switch to TLS or back
 //! present                    the server has been connected to; `offline`: it cannot be
 //! wait 70                    seconds
 //! gone 7                     events of a channel that is none
@@ -21,9 +25,9 @@
 
 use ftp_alg::addr::Leg;
 use ftp_alg::nat::DataMode;
-use ftp_alg::session::End;
+use ftp_alg::session::{ClientTls, End, ServerTls, Settings, Terminate, TlsSettings};
 
-use super::driver::{CLIENT, CLIENT_V6, SERVER, SERVER_V6};
+use super::driver::{CLIENT, CLIENT_V6, SERVER, SERVER_V6, settings};
 use super::shell::{Shell, Step, Text};
 
 /// More steps show nothing new, and every step is checked.
@@ -35,6 +39,7 @@ const MAX_REPEAT: usize = 9_000;
 #[derive(Debug)]
 pub struct Script {
     mode: DataMode,
+    tls: TlsSettings,
     /// Client and server.
     peers: (&'static str, &'static str),
     is_cold: bool,
@@ -46,8 +51,8 @@ pub struct Script {
 impl Script {
     /// Everything is a script.
     pub fn parse(text: &[u8]) -> Self {
-        let mut script =
-            Self { mode: DataMode::Same, peers: (CLIENT, SERVER), is_cold: false, piece: 1, steps: Vec::new() };
+        let (mode, tls, peers) = (DataMode::Same, TlsSettings::default(), (CLIENT, SERVER));
+        let mut script = Self { mode, tls, peers, is_cold: false, piece: 1, steps: Vec::new() };
         for line in text.split(|b| *b == b'\n') {
             match line {
                 [b'@', words @ ..] => script.header(words),
@@ -68,6 +73,10 @@ impl Script {
                 Some(b'm') => self.peers = (CLIENT_V6, SERVER),
                 Some(b'r') => self.peers = (CLIENT, SERVER_V6),
                 Some(b'c') => self.is_cold = true,
+                Some(b't') => self.tls.client = ClientTls::Terminate(terms(word)),
+                Some(b'b') => self.tls.client = ClientTls::Passthrough,
+                Some(b'e') => self.tls.server = ServerTls::Explicit,
+                Some(b'i') => self.tls.server = ServerTls::Implicit,
                 Some(b'1'..=b'9') => self.piece = number(word).max(1),
                 _ => {}
             }
@@ -76,12 +85,23 @@ impl Script {
 
     /// A shell where the script begins.
     pub fn shell(&self) -> Shell {
-        let mut shell = Shell::between(self.mode, self.peers.0, self.peers.1);
+        let mut tls = self.tls;
+        if tls.client == ClientTls::Passthrough {
+            // What proxy.yaml demands.
+            tls.server = ServerTls::Plain;
+        }
+        let mut shell = Shell::between(Settings { tls, ..settings(self.mode) }, self.peers.0, self.peers.1);
         if !self.is_cold {
             shell.log_in();
         }
         shell
     }
+}
+
+/// Of `terminate,require,implicit,ccc`.
+fn terms(word: &[u8]) -> Terminate {
+    let has = |letter| word.split(|b| *b == b',').skip(1).any(|word| word.first() == Some(&letter));
+    Terminate { require: has(b'r'), implicit: has(b'i'), allow_ccc: has(b'c') }
 }
 
 fn step(line: &[u8]) -> Option<Step> {
@@ -101,8 +121,12 @@ fn step(line: &[u8]) -> Option<Step> {
         b'u' => Step::Ended(nth, End::DialFailed(leg)),
         b't' => Step::Ended(nth, End::Reset(leg)),
         b's' => Step::Ended(nth, End::Idle),
+        b'v' => Step::Ended(nth, End::TlsFailed(leg)),
         b'e' => Step::Eof(leg),
         b'r' => Step::Reset(leg),
+        b'h' => Step::TlsReady(leg),
+        b'x' => Step::TlsFailed(leg),
+        b'l' => Step::LeftOver(leg),
         b'p' => Step::Ready,
         b'o' => Step::Failed,
         b'w' => Step::Pass(number as u64),
