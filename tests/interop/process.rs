@@ -109,8 +109,10 @@ impl Daemon {
         })
     }
 
-    /// What it has written to standard output and standard error so far.
+    /// What it has written to standard output and standard error so far, and of what has happened already: the proxy
+    /// gathers lines for some milliseconds.
     pub fn said(&self) -> String {
+        sleep(Duration::from_millis(50));
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 

@@ -204,7 +204,7 @@ impl Proxy {
     /// Sends a signal, and waits until stderr says this once more.
     #[track_caller]
     fn signalled(&self, signal: Signal, says: &str) {
-        let count = || self.stderr().matches(says).count();
+        let count = || self.log.stderr().matches(says).count();
         let before = count();
         self.signal(signal);
         let deadline = Instant::now() + 4 * DEADLINE;
@@ -220,7 +220,9 @@ impl Proxy {
         self.child.id()
     }
 
+    /// What it has said of all that has happened already: it gathers lines for some milliseconds.
     pub(crate) fn stderr(&self) -> String {
+        std::thread::sleep(Duration::from_millis(50));
         self.log.stderr()
     }
 
@@ -228,7 +230,7 @@ impl Proxy {
     #[track_caller]
     pub(crate) fn logs(&self, text: &str) {
         let deadline = Instant::now() + DEADLINE;
-        while !self.stderr().contains(text) {
+        while !self.log.stderr().contains(text) {
             if Instant::now() > deadline {
                 self.log.fail(&format!("stderr never said {text:?}"));
             }
