@@ -61,6 +61,8 @@ pub struct Config {
     pub log: Log,
     /// Who the process becomes before it serves, if it is not to stay who it is.
     pub user: Option<String>,
+    /// Whether the kernel is to hold the process to the ports and files that this configuration needs (Landlock).
+    pub landlock: bool,
 }
 
 /// Metrics and live sessions, over HTTP.

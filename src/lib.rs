@@ -57,6 +57,8 @@
 //! * TLS that ends early, or that somebody else goes on with: see [`relay::tls`].
 //! * Somebody who is not the cloud says what our public address is: the firmware tells whether there is a cloud to ask
 //!   before anything is sent, and only public addresses are believed, see [`discover`].
+//! * Somebody takes the process over: with `landlock` it can bind, connect to, read and write what its configuration needs
+//!   and nothing else, see `privileges::confinement`.
 //! * Text that looks like a reply, a web page that looks like a command: see [`session`] and [`ftp`].
 //! * Text is slipped across a switch to TLS: nothing may lie behind the command that asks for it, see [`session`].
 //! * A cut transfer that looks complete: every data socket resets unless it ended well, see [`relay::copy`], and no

@@ -9,7 +9,7 @@ use clap::Parser;
 use ftp_alg::Service;
 use ftp_alg::cli::{self, Cli, Command, EXIT_FAILURE, EXIT_USAGE, SessionsError};
 use ftp_alg::config::Config;
-use ftp_alg::privileges::Privileges;
+use ftp_alg::privileges::{Places, Privileges};
 use ftp_alg::service::command::{self, ReloadError};
 use listenfd::ListenFd;
 
@@ -39,6 +39,9 @@ fn run(options: &cli::Run) -> Result<(), Failure> {
     let config = Config::load(&options.file.config).map_err(usage)?;
     // Before there are threads: each would keep what it has.
     let privileges = Privileges::give_up(&config).map_err(failure)?;
+    let (file, commands) = (options.file.config.clone(), options.control_socket());
+    let places = Places { config: &file, commands: commands.as_deref() };
+    let privileges = privileges.confine(&config, &places).map_err(failure)?;
     // Dropped last, but before the reason of a failure is printed: what was logged stands before it.
     let log = options.start_log(filter).map_err(usage)?;
     privileges.tell();
@@ -47,7 +50,6 @@ fn run(options: &cli::Run) -> Result<(), Failure> {
     }
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime").map_err(failure)?;
     runtime.spawn(log.lost().tell());
-    let (file, commands) = (options.file.config.clone(), options.control_socket());
     let service = Service { config, file, commands, inherited, privileges };
     let outcome = runtime.block_on(service.run()).map_err(failure);
     // What still runs is cut here; a look-up that a name server does not answer must not keep the process.

@@ -1,17 +1,20 @@
 //! What the process may do: with `user`, everything but what serving needs is given up before it serves.
 //!
 //! ```text
-//!   root ──▶ read proxy.yaml ──▶ become `user`, keep CAP_NET_BIND_SERVICE ──▶ threads, sockets, keys, logs
+//!   root ──▶ read proxy.yaml ──▶ become `user`, keep CAP_NET_BIND_SERVICE ──▶ Landlock ──▶ threads, sockets, logs
 //! ```
 //!
 //! Ports below 1024 are bound after that, as a later configuration may need others, and active mode may come from port 20:
 //! so that capability stays, and another where addresses of other machines are used. Files are opened as the
 //! user, too: what it cannot read at the start it could not read when a certificate is renewed.
 //!
-//! Linux has capabilities for each thread. So this comes before there is a second one.
+//! Linux has capabilities, and Landlock's rules, for each thread. So this comes before there is a second one.
+
+mod confinement;
 
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 
 use nix::unistd::{Gid, Uid, User, getresgid, getresuid, initgroups, setresgid, setresuid};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
@@ -20,6 +23,8 @@ use rustix::thread::{
     remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities, set_no_new_privs,
 };
 
+use self::confinement::Confinement;
+pub use self::confinement::{Extent, Places};
 use crate::config::{Config, Listener, Source};
 
 /// What the process may do from now on.
@@ -27,6 +32,8 @@ use crate::config::{Config, Listener, Source};
 pub struct Privileges {
     user: Option<String>,
     kept: CapabilitySet,
+    /// With `landlock: true`.
+    confinement: Option<Confinement>,
 }
 
 /// Why privileges could not be given up. The process may have given up some of them, and must end.
@@ -55,6 +62,9 @@ pub enum PrivilegeError {
         /// Why not.
         error: io::Error,
     },
+    /// The kernel has Landlock, and refuses a step.
+    #[error("landlock: cannot restrict the process: {0}; remove `landlock` to do without")]
+    Landlock(#[from] landlock::RulesetError),
 }
 
 /// Why a configuration cannot be taken up by a process that has given up its privileges.
@@ -71,6 +81,35 @@ pub enum Beyond {
         /// What it needs.
         missing: CapabilitySet,
     },
+    /// It has another `landlock`.
+    #[error("landlock: it is settled at the start whether the process is restricted; restart the process")]
+    Landlock,
+    /// Landlock permits no such port.
+    #[error(
+        "{key}: {ports} is not within the ports that were to be {verb} at the start, and Landlock permits no others; \
+         restart the process"
+    )]
+    Port {
+        /// What needs it.
+        key: String,
+        /// Which, as proxy.yaml has them.
+        ports: String,
+        /// What would be done with it.
+        verb: &'static str,
+    },
+    /// Landlock permits no such file.
+    #[error(
+        "{key}: {} is not within the directories that were to be {verb} at the start, and Landlock permits no others; \
+         restart the process", .path.display()
+    )]
+    File {
+        /// What needs it.
+        key: String,
+        /// Which.
+        path: PathBuf,
+        /// What would be done with it.
+        verb: &'static str,
+    },
 }
 
 impl Privileges {
@@ -79,7 +118,7 @@ impl Privileges {
     /// # Errors
     /// There is no such user, or the kernel refuses.
     pub fn give_up(config: &Config) -> Result<Self, PrivilegeError> {
-        let Some(name) = &config.user else { return Ok(Self { user: None, kept: CapabilitySet::all() }) };
+        let Some(name) = &config.user else { return Ok(Self::all()) };
         let account = User::from_name(name).ok().flatten().ok_or_else(|| PrivilegeError::Unknown(name.clone()))?;
         if account.uid.is_root() {
             return Err(PrivilegeError::Root(name.clone()));
@@ -89,24 +128,41 @@ impl Privileges {
         }
         let refused = |(step, error)| PrivilegeError::Refused { user: name.clone(), step, error };
         let kept = become_user(&account, needed(config)).map_err(refused)?;
-        Ok(Self { user: Some(name.clone()), kept })
+        Ok(Self { user: Some(name.clone()), kept, confinement: None })
+    }
+
+    const fn all() -> Self {
+        Self { user: None, kept: CapabilitySet::all(), confinement: None }
+    }
+
+    /// With `landlock: true`, has the kernel permit from now on only what `config` needs. Must come while the process
+    /// has one thread, and once it is who it stays: what only root finds is of no use later.
+    ///
+    /// # Errors
+    /// The kernel refuses. One that cannot is no error: [`tell`](Self::tell) warns of it.
+    pub fn confine(self, config: &Config, places: &Places<'_>) -> Result<Self, PrivilegeError> {
+        let confinement = config.landlock.then(|| Confinement::enforce(config, places)).transpose()?;
+        Ok(Self { confinement, ..self })
     }
 
     /// Whether another configuration can be served with what is left.
     ///
     /// # Errors
-    /// What it would need, with a remedy.
-    pub fn admits(&self, config: &Config) -> Result<(), Beyond> {
+    /// All that it would need, each with a remedy.
+    pub fn admits(&self, config: &Config) -> Result<(), Vec<Beyond>> {
+        let mut beyond = Vec::new();
         if self.user != config.user {
-            return Err(Beyond::User);
+            beyond.push(Beyond::User);
         }
         let missing = needed(config).difference(self.kept);
-        for (key, capability) in FOREIGN_ADDRESSES {
-            if missing.contains(capability) {
-                return Err(Beyond::Capability { key, missing: capability });
-            }
+        let lacking = FOREIGN_ADDRESSES.iter().filter(|(_, capability)| missing.contains(*capability));
+        beyond.extend(lacking.map(|&(key, missing)| Beyond::Capability { key, missing }));
+        match &self.confinement {
+            Some(confinement) if config.landlock => beyond.extend(confinement.lacks(config)),
+            None if !config.landlock => {}
+            Some(_) | None => beyond.push(Beyond::Landlock),
         }
-        Ok(())
+        if beyond.is_empty() { Ok(()) } else { Err(beyond) }
     }
 
     /// Says in the log what the process is and may do.
@@ -118,6 +174,9 @@ impl Privileges {
             }
         } else if Uid::effective().is_root() {
             tracing::warn!("running as root, which nothing needs; write `user: ftp-alg`, or `User=` in the unit");
+        }
+        if let Some(confinement) = &self.confinement {
+            confinement.tell();
         }
     }
 }
@@ -238,17 +297,36 @@ mod tests {
 
     #[test]
     fn sec_32_what_was_given_up_stays_given_up() {
-        let left = Privileges { user: Some("proxy".into()), kept: CapabilitySet::NET_BIND_SERVICE };
+        let kept = CapabilitySet::NET_BIND_SERVICE;
+        let left = Privileges { user: Some("proxy".into()), kept, confinement: None };
         assert_eq!(left.admits(&config("user: proxy", FIXED)), Ok(()));
-        for (more, missing) in [(ON_THE_WAY, CapabilitySet::NET_ADMIN), (AS_THE_CLIENT, CapabilitySet::NET_RAW)] {
-            let beyond = left.admits(&config("user: proxy", more)).unwrap_err();
-            assert!(matches!(beyond, Beyond::Capability { missing: named, .. } if named == missing), "{beyond}");
-        }
-        assert_eq!(left.admits(&config("user: nobody", FIXED)), Err(Beyond::User));
-        assert_eq!(left.admits(&config("", FIXED)), Err(Beyond::User));
+        let [of_the_way, of_the_client] = FOREIGN_ADDRESSES.map(|(key, missing)| Beyond::Capability { key, missing });
+        assert_eq!(left.admits(&config("user: proxy", ON_THE_WAY)), Err(vec![of_the_way.clone()]));
+        assert_eq!(left.admits(&config("user: proxy", AS_THE_CLIENT)), Err(vec![of_the_client]));
+        assert_eq!(left.admits(&config("user: nobody", FIXED)), Err(vec![Beyond::User]));
+        assert_eq!(left.admits(&config("", ON_THE_WAY)), Err(vec![Beyond::User, of_the_way]));
         let all = Privileges::give_up(&config("", FIXED)).unwrap();
         assert_eq!(all.admits(&config("", ON_THE_WAY)), Ok(()));
-        assert_eq!(all.admits(&config("user: proxy", FIXED)), Err(Beyond::User));
+        assert_eq!(all.admits(&config("user: proxy", FIXED)), Err(vec![Beyond::User]));
+    }
+
+    #[test]
+    fn sec_34_whether_there_is_landlock_is_settled_at_the_start() {
+        let (with, without) = (config("landlock: true", FIXED), config("", FIXED));
+        let places = Places { config: std::path::Path::new("proxy.yaml"), commands: None };
+        // Of that thread alone.
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let confined = Privileges::all().confine(&with, &places).unwrap();
+                assert_eq!(confined.admits(&with), Ok(()));
+                assert_eq!(confined.admits(&without), Err(vec![Beyond::Landlock]));
+                let said = confined.admits(&config("landlock: true\nadmin: { bind: \"127.0.0.1:9121\" }", FIXED));
+                assert!(matches!(said.unwrap_err()[..], [Beyond::Port { .. }]));
+            });
+        });
+        let free = Privileges::all().confine(&without, &places).unwrap();
+        assert_eq!(free.admits(&without), Ok(()));
+        assert_eq!(free.admits(&with), Err(vec![Beyond::Landlock]));
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crate::admin::{self, AdminError};
 use crate::config::{Admin, Config};
 use crate::discover::{self, DiscoverError, PublicAddress};
 use crate::nat::map::ResolvedName;
-use crate::privileges::Privileges;
+use crate::privileges::{Beyond, Privileges};
 use crate::relay::{Proxy, StartError, descriptors, xferlog};
 
 /// How long the end of the program waits for the transfer log to be written.
@@ -166,7 +166,8 @@ impl Serving {
         let one = |error: anyhow::Error| vec![format!("{error:#}")];
         tracing::info!(file = %self.file.display(), "reading the configuration again");
         let config = Config::load(&self.file).map_err(|error| one(error.into()))?;
-        self.privileges.admits(&config).map_err(|error| one(error.into()))?;
+        let all = |beyond: Vec<Beyond>| beyond.iter().map(ToString::to_string).collect::<Vec<_>>();
+        self.privileges.admits(&config).map_err(all)?;
         if config.admin != self.admin {
             return Err(vec!["admin.bind: the interface stays where it is until a restart".to_owned()]);
         }

@@ -201,6 +201,16 @@ mod check {
         assert!(stderr.contains(&expected) && stderr.contains("; create its directory"), "{stderr}");
     }
 
+    /// The kernel of these tests can do all of it.
+    #[test]
+    fn sec_34_it_says_whether_the_kernel_can_hold_the_process() {
+        let can = "Landlock: this kernel can hold the process to its ports and files.\n";
+        let (code, plan, stderr) = check(&listener(&[("listeners:", "landlock: true\nlisteners:")]));
+        assert!(code == Some(0) && plan.contains(can) && !stderr.contains("landlock"), "{plan}{stderr}");
+        let (_, plan, stderr) = check(&listener(&[]));
+        assert!(!(plan + &stderr).to_lowercase().contains("landlock"));
+    }
+
     #[test]
     fn the_example_for_egress_is_valid() {
         let (code, plan, stderr) =

@@ -45,6 +45,17 @@ fn a_transfer_log_has_a_whole_path() {
 }
 
 #[test]
+fn sec_34_landlock_is_wanted_or_not() {
+    assert!(read("landlock: true").landlock);
+    for without in ["", "landlock:", "landlock: false"] {
+        assert!(!read(without).landlock, "{without}");
+    }
+    assert_eq!(errors("landlock: on"), ["1 landlock: `on` is neither true nor false; write `true` or `false`"]);
+    assert_eq!(errors("landlok: true"), ["1 landlok: unknown key; write `landlock`"]);
+    assert!(errors("landlock: [true]")[0].starts_with("1 landlock: "), "{:?}", errors("landlock: [true]"));
+}
+
+#[test]
 fn sec_32_a_user_is_a_name_and_not_root() {
     assert_eq!(read("user: ftp-alg").user.as_deref(), Some("ftp-alg"));
     assert_eq!(read("user: _ftp.alg2").user.as_deref(), Some("_ftp.alg2"));

@@ -29,6 +29,7 @@ admin:
 log:
   transfers: /var/log/ftp-alg/xferlog
 user: ftp-alg
+landlock: true
 listeners:
   - name: ftp
     bind: 192.0.2.1:2121
@@ -273,7 +274,8 @@ fn every_default_of_the_reference_is_the_real_one() {
     let mut checked = 0;
     for row in rows(&readme, "Reference of proxy.yaml") {
         let (Some(path), Some(default)) = (code(row[0]), code(row[1])) else { continue };
-        let (section, key) = path.strip_prefix(LISTENER).unwrap_or(path).rsplit_once('.').unwrap();
+        let path = path.strip_prefix(LISTENER).unwrap_or(path);
+        let (section, key) = path.rsplit_once('.').unwrap_or(("", path));
         let [unset, set] = ["", default].map(|value| {
             // A key without a value counts as left out.
             let text = listener_with(section, key, value);
@@ -296,6 +298,7 @@ fn listener_with(section: &str, key: &str, value: &str) -> String {
     const SERVERS: &str = "servers: [172.16.0.20, 172.16.0.21]";
     let several = |more: &str| REQUIRED.replace("172.16.0.20:21", &format!("{{ {SERVERS}, {more} }}"));
     match section.split_once('.') {
+        None if section.is_empty() => format!("{REQUIRED}{key}: {value}\n"),
         None if section == "discovery" => format!("{REQUIRED}{section}: {{ {key}: {value} }}\n"),
         None if section == "upstream" => several(&format!("{key}: {value}")),
         Some(("upstream", section)) => several(&format!("{section}: {{ {key}: {value} }}")),

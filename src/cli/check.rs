@@ -13,7 +13,7 @@ use crate::config::warning;
 use crate::config::{Config, Upstream};
 use crate::discover::{Found, PublicAddress};
 use crate::nat::map::Announce;
-use crate::privileges::{PrivilegeError, Privileges};
+use crate::privileges::{Extent, PrivilegeError, Privileges};
 use crate::relay::{self, Probe, descriptors, socket, xferlog};
 
 /// What `check` found out about names, addresses and certificates.
@@ -103,6 +103,9 @@ pub fn check(config: &Config, probes: &[Probe]) -> Result<String, CheckError> {
     if let Some(path) = &config.log.transfers {
         let _ = writeln!(text, "Transfer log: {}, which this user may write.", path.display());
     }
+    if config.landlock && Extent::here().shortfall().is_none() {
+        let _ = writeln!(text, "Landlock: this kernel can hold the process to its ports and files.");
+    }
     Ok(text)
 }
 
@@ -174,10 +177,11 @@ pub fn become_user(config: &Config, path: &Path) -> Result<Option<String>, Privi
     }
 }
 
-/// What this process could not do, by its limit on open files and its capabilities; `run` says so itself.
+/// What this process could not do, by its limit on open files, its capabilities and its kernel; `run` says so itself.
 #[must_use]
 pub fn not_here(config: &Config) -> Vec<String> {
-    descriptors::warning(config).into_iter().chain(transparent::capability(config)).collect()
+    let unrestricted = config.landlock.then(Extent::here).and_then(Extent::shortfall);
+    descriptors::warning(config).into_iter().chain(transparent::capability(config)).chain(unrestricted).collect()
 }
 
 /// A setting of the kernel for TCP ports; they hold for IPv6 too.

@@ -111,6 +111,7 @@ pub(super) fn read(file: raw::File, problems: &mut Problems<'_>) -> Option<Confi
         reader.missing(&at, "there are no listeners", help);
     }
     let user = reader.optional(file.user, &root.key("user"), value::user);
+    let landlock = reader.optional(file.landlock, &root.key("landlock"), value::boolean).unwrap_or_default();
     let log = reader.log(file.log.unwrap_or_default(), &root.key("log"));
     let entries = listeners.into_iter().enumerate();
     let discovery = reader.discovery(file.discovery.unwrap_or_default(), &root.key("discovery"));
@@ -119,7 +120,8 @@ pub(super) fn read(file: raw::File, problems: &mut Problems<'_>) -> Option<Confi
     drafts.iter().for_each(|draft| source::check(draft, problems));
     conflict::check(&drafts, admin.flatten(), problems);
     let listeners = drafts.into_iter().map(Draft::finish).collect::<Option<_>>()?;
-    Some(Config { listeners, discovery, admin: admin.map_or(Some(None), |admin| admin.map(Some))?, log: log?, user })
+    let admin = admin.map_or(Some(None), |admin| admin.map(Some))?;
+    Some(Config { listeners, discovery, admin, log: log?, user, landlock })
 }
 
 struct Reader<'a, 't> {

@@ -18,6 +18,7 @@ pub(super) struct File {
     pub(super) admin: Option<Admin>,
     pub(super) log: Option<Log>,
     pub(super) user: Option<String>,
+    pub(super) landlock: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -36,6 +36,7 @@ pub(super) const FILE: Shape = Map(&[
     ("admin", &Map(&[("bind", &Text)])),
     ("log", &Map(&[("transfers", &Text)])),
     ("user", &Text),
+    ("landlock", &Text),
 ]);
 
 const DISCOVERY: Shape = Map(&[("provider", &Text), ("endpoint", &Text), ("refresh", &Text)]);

@@ -9,6 +9,7 @@ trap 'kill $server $proxy 2>/dev/null; wait; rm -rf "$dir"' EXIT
 server= proxy=
 mkdir "$dir/files"
 cat > "$dir/proxy.yaml" <<X
+landlock: true
 listeners:
   - name: ftp
     bind: "127.0.0.1:21"

@@ -79,6 +79,9 @@ fn sec_33_the_program_needs_no_more_than_the_unit_leaves() {
         .filter(|call| call.starts_with(|first: char| first.is_ascii_lowercase()))
         .collect();
     assert!(calls.iter().any(|call| call.starts_with("splice(")), "nothing was transferred");
+    // SEC-34: Landlock's rules are those of a thread and of what it starts.
+    let first = |name: &str| calls.iter().position(|call| call.starts_with(name)).expect(name);
+    assert!(first("landlock_restrict_self(") < first("clone"), "threads that started before are not restricted");
 
     let unit = text(UNIT);
     let [allowed, refused] = values(&unit, "SystemCallFilter")[..] else { panic!("SystemCallFilter is set twice") };

@@ -12,6 +12,7 @@ mod families;
 mod filezilla;
 mod intercept;
 mod interrupted;
+mod landlock;
 mod large;
 mod load_balancer;
 mod matrix;

@@ -279,6 +279,10 @@ fn rel_14_what_needs_a_restart_is_refused() {
     let good = yaml(&scene, Setup { announce: OTHER_PUBLIC, ..Setup::default() });
     for (key, what) in [
         (format!("admin: {{ bind: \"{}\" }}", second_address(scene.net)), "admin.bind"),
+        (
+            "landlock: true".to_owned(),
+            "landlock: it is settled at the start whether the process is restricted; restart",
+        ),
         ("user: nobody".to_owned(), "user: the process cannot become another user any more"),
     ] {
         let said = scene.proxy.refuses_to_reload(&format!("{good}{key}\n"));

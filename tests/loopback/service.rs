@@ -166,7 +166,7 @@ fn a_socket_passed_on_that_no_listener_names_is_an_error() {
     let log = Transcript::new();
     let good = yaml(net, Setup::default());
     let proxy = Proxy::start_as(with_socket(&scene_socket), &log, &good, &[net.proxy()]);
-    // Something listens there from the first moment on.
+    // The socket listens from the first, and a SIGHUP that comes before it is expected ends the process.
     proxy.logs("serving");
     let elsewhere = format!("{}:2198", net.proxy().ip());
     let said = proxy.refuses_to_reload(&good.replace(&net.proxy().to_string(), &elsewhere));
