@@ -5,7 +5,7 @@ CARGO ?= cargo
 SECONDS ?= 60
 TARGETS ?= $(notdir $(wildcard tests/fuzz/corpus/*))
 
-.PHONY: help demo test compat lint bench soak fuzz
+.PHONY: help demo test compat lint bench soak fuzz machine
 help: ## what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
 
@@ -47,3 +47,8 @@ soak: ## 2,000 sessions that come and go for MINUTES=10, clients that do not rea
 	$(CARGO) bench --bench compare -- soak --minutes $(MINUTES)
 	$(CARGO) bench --bench compare -- stalled
 	$(CARGO) bench --bench compare -- scale
+
+machine: ## the Debian package in a machine of its own, under a running systemd, in QEMU; some minutes; Debian and root
+	tests/setup.sh machine
+	$(CARGO) build
+	$(CARGO) test --test deploy -- --ignored --nocapture running_systemd

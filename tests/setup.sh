@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the interop tests need: Debian, root. Quick when everything is there already.
-# With the argument `compat`, also the further clients and servers of the compatibility table.
+# With the argument `compat`, also the further clients and servers of the compatibility table; with `machine`, the
+# machine in which the service runs under systemd.
 #
 # vsftpd, ProFTPD and Pure-FTPd conflict as packages (each provides ftp-server) and would start services, as HAProxy,
 # logrotate and Prometheus do (of which promtool is needed):
@@ -35,6 +36,7 @@ if [ "${1-}" = compat ]; then
   command -v node >/dev/null || packages+=(nodejs)
   command -v npm >/dev/null || packages+=(npm)
 fi
+if [ "${1-}" = machine ]; then packages+=(qemu-system-x86 mmdebstrap e2fsprogs); fi
 missing=()
 for package in "${packages[@]}"; do
   installed "$package" || missing+=("$package")
@@ -102,4 +104,9 @@ if [ "${1-}" = compat ] && [ ! -e "$root/basic-ftp/package/package.json" ]; then
   echo "unpacking basic-ftp into $root/basic-ftp"
   mkdir -p "$root/basic-ftp"
   (cd "$root/basic-ftp" && quietly npm pack --silent basic-ftp@5.3.1 && tar xzf basic-ftp-*.tgz)
+fi
+
+if [ "${1-}" = machine ] && ! cmp -s tests/deploy/machine/root.sh "$root/machine/root.sh"; then
+  echo "making the machine's disk in $root/machine"
+  quietly tests/deploy/machine/root.sh "$root/machine"
 fi

@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
+use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::socket::{take_any_address, watch};
+use super::socket::{control_options, take_any_address, watch};
 
 /// How long a listener rests when there is no descriptor or memory for a connection. Trying at once would spin: the
 /// connection stays in the queue, so the listener stays readable (HAProxy's `CO_AC_PAUSE`; OpenBSD ftp-proxy waits
@@ -27,7 +28,11 @@ static LAST_WARNING: Mutex<Option<Instant>> = Mutex::new(None);
 
 /// A listening socket.
 #[derive(Debug)]
-pub struct Acceptor(AsyncFd<TcpListener>);
+pub struct Acceptor {
+    listener: AsyncFd<TcpListener>,
+    /// Clients may have come before it had our options; theirs were cloned from it then.
+    adopted: bool,
+}
 
 impl Acceptor {
     /// Takes over a listening socket, which does not block. Runs inside a tokio runtime.
@@ -35,7 +40,15 @@ impl Acceptor {
     /// # Errors
     /// The runtime cannot watch it: no memory, or no watches left (`fs.epoll.max_user_watches`).
     pub fn new(listener: TcpListener) -> io::Result<Self> {
-        Ok(Self(watch(listener, Interest::READABLE)?))
+        Ok(Self { listener: watch(listener, Interest::READABLE)?, adopted: false })
+    }
+
+    /// Takes over a socket for control connections at which clients may wait already.
+    ///
+    /// # Errors
+    /// As with [`new`](Self::new).
+    pub(super) fn adopted(listener: TcpListener) -> io::Result<Self> {
+        Ok(Self { adopted: true, ..Self::new(listener)? })
     }
 
     /// Lets it take connections that were led here although they are for other machines (TPROXY).
@@ -43,7 +56,7 @@ impl Acceptor {
     /// # Errors
     /// It needs CAP_NET_ADMIN.
     pub(super) fn take_any_address(&self) -> io::Result<()> {
-        take_any_address(self.0.get_ref())
+        take_any_address(self.listener.get_ref())
     }
 
     /// Where it listens.
@@ -51,7 +64,7 @@ impl Acceptor {
     /// # Errors
     /// Those of `getsockname(2)`.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.get_ref().local_addr()
+        self.listener.get_ref().local_addr()
     }
 
     /// The next connection, which does not block, and its peer. It has the options of the listening socket. Errors are
@@ -59,7 +72,9 @@ impl Acceptor {
     /// and is logged. Cancel safe.
     pub async fn accept(&self) -> (TcpStream, SocketAddr) {
         loop {
-            match self.0.async_io(Interest::READABLE, accept).await {
+            match self.listener.async_io(Interest::READABLE, accept).await {
+                // A connection that takes no options is not there any more.
+                Ok((stream, _)) if self.adopted && control_options(SockRef::from(&stream)).is_err() => {}
                 Ok(accepted) => return accepted,
                 Err(error) if concerns_one_connection(&error) => {}
                 Err(error) => {

@@ -48,16 +48,15 @@ pub type Watched = AsyncFd<std::net::TcpStream>;
 /// Those of `bind(2)` and `listen(2)`.
 pub fn listen_control(addr: SocketAddr, backlog: i32) -> io::Result<Acceptor> {
     let socket = new_listener(addr)?;
-    control_options(&socket)?;
+    control_options(SockRef::from(&socket))?;
     listen(socket, addr, backlog)
 }
 
 /// A [control listener](listen_control) that somebody else has made: it listens already.
 pub(crate) fn adopt_control(listener: std::net::TcpListener) -> io::Result<Acceptor> {
     listener.set_nonblocking(true)?;
-    let socket = Socket::from(listener);
-    control_options(&socket)?;
-    Acceptor::new(socket.into())
+    control_options(SockRef::from(&listener))?;
+    Acceptor::adopted(listener)
 }
 
 /// A listener for data connections. What it accepts has the options of a data connection, zero linger included, while
@@ -170,7 +169,7 @@ pub(super) fn watch_control(stream: std::net::TcpStream) -> io::Result<Watched> 
 /// `TCP_USER_TIMEOUT` also ends a connection whose peer answers every zero-window probe but reads nothing for
 /// that long (`tcp_probe_timer` in Linux counts from the first probe, answered or not). On a control connection this
 /// takes a peer that leaves whole socket buffers of replies unread; one that is merely suspended is not hit.
-fn control_options(socket: &Socket) -> io::Result<()> {
+pub(super) fn control_options(socket: SockRef<'_>) -> io::Result<()> {
     socket.set_linger(Some(Duration::ZERO))?;
     socket.set_tcp_nodelay(true)?;
     socket.set_out_of_band_inline(true)?;

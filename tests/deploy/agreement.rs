@@ -103,6 +103,15 @@ fn rules_and_settings_of_the_kernel_name_the_ports() {
     assert!(text("deploy/sysctl.d/30-ftp-alg.conf").contains(&reserved));
 }
 
+/// What the socket unit holds is what proxy.yaml binds, in the same words: anything else ftp-alg refuses to start with.
+#[test]
+fn the_socket_holds_what_is_bound() {
+    let bound = yaml(&text("proxy.yaml"))[0]["listeners"][0]["bind"].as_sequence().unwrap().clone();
+    let socket = text("deploy/systemd/ftp-alg.socket");
+    let held: Vec<_> = socket.lines().filter_map(|line| line.strip_prefix("ListenStream=")).map(Value::from).collect();
+    assert_eq!(held, bound);
+}
+
 #[test]
 fn one_place_for_the_program_and_one_for_its_configuration() {
     let unit = text("deploy/systemd/ftp-alg.service");

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 mod agreement;
+mod machine;
 mod manifests;
 mod package;
 mod unit;

@@ -8,7 +8,7 @@ use std::process::Command;
 use crate::{FTP_ALG, repository, run};
 
 /// Builds it from the binary of the test's own profile: a release build takes minutes and is packed in the same way.
-fn built(dir: &Path) -> PathBuf {
+pub fn built(dir: &Path) -> PathBuf {
     let target = Path::new(FTP_ALG).ancestors().nth(2).unwrap();
     let package = dir.join("ftp-alg.deb");
     run(Command::new(env!("CARGO"))
@@ -32,7 +32,7 @@ fn lend(root: &Path, program: &str) {
 
 /// A root with what the maintainer scripts use, and no more: they run in it with chroot, and touch nothing outside.
 fn empty_root(root: &Path) {
-    for program in ["/bin/sh", "/bin/chown", "/bin/chmod", "/bin/systemd-sysusers", "/bin/true"] {
+    for program in ["/bin/sh", "/bin/chown", "/bin/chmod", "/bin/rm", "/bin/systemd-sysusers", "/bin/true"] {
         lend(root, program);
     }
     for folder in ["etc", "run", "tmp", "var/lib/dpkg/info", "var/lib/dpkg/updates", "var/lib/dpkg/triggers"] {
@@ -68,6 +68,7 @@ fn the_package_installs_updates_and_goes() {
 
     for file in [
         "usr/lib/systemd/system/ftp-alg.service",
+        "usr/lib/systemd/system/ftp-alg.socket",
         "usr/lib/sysusers.d/ftp-alg.conf",
         "usr/lib/tmpfiles.d/ftp-alg.conf",
         "usr/lib/sysctl.d/30-ftp-alg.conf",
@@ -88,7 +89,13 @@ fn the_package_installs_updates_and_goes() {
     assert_eq!(standing(&root, "etc/ftp-alg"), (0, group, 0o750));
 
     // It is installed and not enabled: the addresses in proxy.yaml are nobody's.
-    assert!(!root.join("etc/systemd/system/multi-user.target.wants").exists());
+    for target in ["multi-user.target", "sockets.target"] {
+        assert!(!root.join("etc/systemd/system").join(format!("{target}.wants")).exists(), "{target}");
+    }
+    // Clients wait at the socket while an update restarts the service.
+    let postinst = fs::read_to_string(root.join("var/lib/dpkg/info/ftp-alg.postinst")).unwrap();
+    let restarted: Vec<_> = postinst.lines().filter(|line| line.contains("deb-systemd-invoke")).collect();
+    assert!(matches!(restarted[..], [line] if line.ends_with(" try-restart ftp-alg.service")), "{restarted:?}");
     let installed = root.join("usr/bin/ftp-alg");
     let (plan, _) = run(Command::new(installed).arg("check").arg("--config").arg(root.join("etc/ftp-alg/proxy.yaml")));
     assert!(plan.contains("21, 20000-20020"), "{plan}");
@@ -100,8 +107,11 @@ fn the_package_installs_updates_and_goes() {
     dpkg(&root, &["--install", package]);
     assert_eq!(fs::read_to_string(&config).unwrap(), "# mine\n");
     assert_eq!(standing(&root, "etc/ftp-alg").2, 0o755);
+    // As the unit makes it.
+    let logs = root.join("var/log/ftp-alg");
+    fs::create_dir_all(&logs).unwrap();
     dpkg(&root, &["--remove", "ftp-alg"]);
-    assert!(config.exists() && !root.join("usr/bin/ftp-alg").exists());
+    assert!(config.exists() && logs.exists() && !root.join("usr/bin/ftp-alg").exists());
     dpkg(&root, &["--purge", "ftp-alg"]);
-    assert!(!config.exists());
+    assert!(!config.exists() && !logs.exists());
 }

@@ -154,6 +154,21 @@ fn rel_14_a_restart_refuses_nobody_where_the_socket_is_passed_on() {
     }
 }
 
+/// Who came before ftp-alg has the options of its connections all the same: urgent data is read in its place.
+#[test]
+fn rel_14_who_starts_the_program_is_served_like_everybody() {
+    let (net, log) = (Net::new(), Transcript::new());
+    let socket = TcpListener::bind(net.proxy()).unwrap();
+    let server = Door::open(&log, "server", net.server().ip(), net.server().port());
+    let dialled = Wire::dial(&log, "client", Dial { from: net.client(), to: net.proxy(), receive_buffer: None });
+    let _proxy = Proxy::start_as(with_socket(&socket), &log, &yaml(net, Setup::default()), &[net.proxy()]);
+    let (mut client, mut upstream) = (dialled.unwrap(), server.accept());
+    upstream.send("220 hello\r\n");
+    client.expect("220 hello\r\n");
+    client.send_urgent(b"NOOP\r\n");
+    upstream.expect("NOOP\r\n");
+}
+
 #[test]
 fn a_socket_passed_on_that_no_listener_names_is_an_error() {
     let net = Net::new();

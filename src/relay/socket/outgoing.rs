@@ -34,7 +34,7 @@ pub(crate) async fn connect_control_from(target: SocketAddr, source: IpAddr, tim
 
 fn new_control(target: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(target), Type::STREAM.nonblocking(), None)?;
-    control_options(&socket)?;
+    control_options(SockRef::from(&socket))?;
     Ok(socket)
 }
 
