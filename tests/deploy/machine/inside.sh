@@ -219,8 +219,10 @@ CONF
   drop_in $'AmbientCapabilities=CAP_NET_ADMIN\nCapabilityBoundingSet=CAP_NET_ADMIN'
   grep -q '^CapEff:.*1400$' "/proc/$(property MainPID)/status" || fail "it has others"
 
-  step "no system call is refused"
+  step "no system call is refused, those of Landlock neither"
+  echo "landlock: true" >> /etc/ftp-alg/proxy.yaml
   drop_in SystemCallErrorNumber=kill
+  journalctl -b -u ftp-alg | grep 'the process is held to its' > /dev/null || fail "Landlock is not in force"
   transfers
   systemctl reload ftp-alg
   systemctl stop ftp-alg.socket ftp-alg.service
