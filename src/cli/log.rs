@@ -162,10 +162,11 @@ impl<W: Write> Write for Gathered<W> {
         self.0.write(line)
     }
 
+    /// Never fails: tracing-appender would take an error here for no end of the log, and make the end of the program wait.
     fn flush(&mut self) -> io::Result<()> {
-        let outcome = self.0.flush();
+        let _unread = self.0.flush();
         std::thread::sleep(REST);
-        outcome
+        Ok(())
     }
 }
 
@@ -212,6 +213,29 @@ mod tests {
         log.flush().unwrap();
         assert!(start.elapsed() >= REST);
         assert_eq!(*sink.0.lock().unwrap(), ["one\ntwo\nthree\n"]);
+    }
+
+    struct Broken;
+
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_end_does_not_wait_for_a_log_that_is_broken() {
+        let (mut log, guard) = NonBlockingBuilder::default().finish(Gathered(BufWriter::new(Broken)));
+        log.write_all(b"line\n").unwrap();
+        std::thread::sleep(10 * REST);
+        let start = Instant::now();
+        // `log` lives on, as the subscriber does.
+        drop(guard);
+        assert!(start.elapsed() < Duration::from_millis(900), "{:?}", start.elapsed());
     }
 
     #[test]
