@@ -34,12 +34,14 @@ const WITH_PORTS: ABI = ABI::V4;
 /// What look-ups of names (resolver, NSS modules and their libraries), the machine's certificate authorities, its time
 /// zone, the metrics of this process, the firmware's tables and the limits of a container are read from. As whole
 /// directories: `/etc/resolv.conf` is replaced by another file whenever a network changes.
-const SYSTEM: [&str; 11] = [
+const SYSTEM: [&str; 12] = [
     "/etc",
     "/usr",
     "/lib",
     "/lib64",
     "/nix/store",
+    // Of openSUSE, where /etc/ssl leads to.
+    "/var/lib/ca-certificates",
     "/proc",
     "/sys/devices/virtual/dmi",
     "/sys/fs/cgroup",
@@ -51,7 +53,7 @@ const SYSTEM: [&str; 11] = [
 /// Files of look-ups that are often links to somewhere else.
 const LINKS: [&str; 3] = ["/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf"];
 
-/// Where OpenSSL, and rustls-native-certs after it, are told to find authorities instead.
+/// Where OpenSSL, and rustls-native-certs after it, are told to find authorities instead: in a file, in directories.
 const AUTHORITIES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 
 /// What the process uses beside what its configuration names.
@@ -224,15 +226,14 @@ fn allow(rules: &mut RulesetCreated, path: &Path, access: BitFlags<AccessFs>) ->
 /// The directories below which a configuration has files read.
 fn readable(needs: &Needs, places: &Places<'_>) -> Vec<PathBuf> {
     let system = SYSTEM.iter().map(PathBuf::from);
-    let links = LINKS.iter().map(|path| target_directory(Path::new(path)));
-    let authorities = AUTHORITIES.iter().filter_map(std::env::var_os);
-    let authorities: Vec<PathBuf> =
-        authorities.flat_map(|paths| std::env::split_paths(&paths).collect::<Vec<_>>()).collect();
+    let links = LINKS.iter().map(|path| promised_directory(Path::new(path)));
+    let [authorities, more] = AUTHORITIES.map(|name| std::env::var_os(name).unwrap_or_default());
+    let more: Vec<PathBuf> = std::env::split_paths(&more).filter(|path| !path.as_os_str().is_empty()).collect();
     // Both where the name is and where it leads to: either may get the next one.
     let files = needs.reads.iter().map(|file| file.path.as_path()).chain([places.config]);
+    let files = files.chain(Some(Path::new(&authorities)).filter(|path| !path.as_os_str().is_empty()));
     let files = files.flat_map(|path| [directory_of(path), target_directory(path)]);
-    let mut all: Vec<PathBuf> =
-        system.chain(authorities).map(|path| without_links(&path)).chain(links).chain(files).collect();
+    let mut all: Vec<PathBuf> = system.chain(more).map(|path| without_links(&path)).chain(links).chain(files).collect();
     all.sort_unstable();
     // In order, what is below a directory comes right behind it.
     all.dedup_by(|next, kept| next.starts_with(&*kept));
@@ -257,6 +258,14 @@ fn directory_of(path: &Path) -> PathBuf {
 /// The directory of the file that a name leads to.
 fn target_directory(path: &Path) -> PathBuf {
     directory_of(&without_links(path))
+}
+
+/// The directory of the file that a link leads to, or what there is of it: at boot a resolver may come after us.
+fn promised_directory(link: &Path) -> PathBuf {
+    let Some(target) = std::fs::read_link(link).ok().filter(|_| !link.exists()) else { return target_directory(link) };
+    let target = link.parent().unwrap_or(link).join(target);
+    let there = target.ancestors().skip(1).find_map(|place| std::fs::canonicalize(place).ok());
+    there.filter(|place| place.parent().is_some()).unwrap_or_else(|| directory_of(link))
 }
 
 /// The same place by its own name. What is not there stays as it is written.

@@ -171,6 +171,26 @@ fn sec_34_a_renewed_certificate_is_read() {
     });
 }
 
+/// At boot, `/etc/resolv.conf` may lead to a directory that a resolver makes only later.
+#[test]
+fn what_a_link_leads_to_may_come_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = fs::canonicalize(dir.path()).unwrap();
+    fs::create_dir(dir.join("run")).unwrap();
+    fs::write(dir.join("run/there"), "text").unwrap();
+    let led_to = |target: &str| {
+        let link = dir.join("link");
+        let _earlier = fs::remove_file(&link);
+        symlink(target, &link).unwrap();
+        super::promised_directory(&link)
+    };
+    assert_eq!(led_to("run/there"), dir.join("run"));
+    assert_eq!(led_to("run/later"), dir.join("run"));
+    assert_eq!(led_to(&dir.join("run/resolver/later").display().to_string()), dir.join("run"));
+    assert_eq!(led_to("/of-no-such-name/later"), dir, "and never everything");
+    assert_eq!(super::promised_directory(&dir.join("run/there")), dir.join("run"), "no link");
+}
+
 #[test]
 fn sec_34_the_log_is_appended_to_and_the_socket_made_and_nothing_else() {
     let scene = Scene::new();
