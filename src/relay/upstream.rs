@@ -152,6 +152,12 @@ impl Connector {
         }
     }
 
+    /// Knows the last addresses that an earlier one knew: a reload while no name server answers ends nothing.
+    pub(super) fn knowing(self, earlier: &Self) -> Self {
+        let known = earlier.resolved.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Self { resolved: Mutex::new(known), ..self }
+    }
+
     /// Waits until there may be another connection to the server: without limit, the session's login timer bounds that.
     /// The connection is to be made while the turn is held.
     pub(super) async fn turn(&self) -> Result<Turn<'_>, ConnectError> {
@@ -329,7 +335,7 @@ impl Connector {
 
     /// While a name does not resolve, its last addresses serve on. A name server that is down does not answer at all,
     /// so half of the time is left for connecting.
-    async fn found_or_last(
+    pub(super) async fn found_or_last(
         &self,
         host: &str,
         limit: Duration,

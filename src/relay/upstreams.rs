@@ -88,17 +88,17 @@ impl Group {
             let name = upstream.to_string();
             let earlier = earlier.and_then(|group| group.members.iter().find(|member| member.name == name));
             let new = || Health::new(rules, Instant::now(), rand::random());
+            let connector =
+                Connector::new(listener, upstream.clone(), guard.cloned(), Arc::clone(config), Arc::clone(metrics));
+            let known = |member: &Member| member.health().under(rules, Instant::now(), rand::random());
             Arc::new(Member {
                 listener: listener.name.clone(),
                 name,
-                connector: Connector::new(
-                    listener,
-                    upstream.clone(),
-                    guard.cloned(),
-                    Arc::clone(config),
-                    Arc::clone(metrics),
-                ),
-                health: Mutex::new(earlier.map_or_else(new, |member| member.health().under(rules))),
+                connector: match earlier {
+                    Some(member) => connector.knowing(&member.connector),
+                    None => connector,
+                },
+                health: Mutex::new(earlier.map_or_else(new, |member| known(member))),
                 checked: rules.checks.then_some(rules.timeout),
                 is_told: rules.checks || count > 1,
                 greets: !matches!(listener.tls.server, ServerTls::Implicit(_)),
@@ -327,9 +327,15 @@ impl Drop for Seat {
 mod tests {
     use super::*;
 
+    use std::net::SocketAddr;
+
     const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
     fn group(upstream: &str) -> Arc<Group> {
+        group_after(upstream, None)
+    }
+
+    fn group_after(upstream: &str, earlier: Option<&Group>) -> Arc<Group> {
         let yaml = format!(
             "listeners: [{{ bind: \"127.0.0.1:2121\", upstream: {upstream}, client: {{ address_map: \
              [{{ peers: any, announce: local }}], data_ports: 20000 }} }}]"
@@ -338,7 +344,7 @@ mod tests {
         let crate::config::Selection::Fixed(servers) = &config.listeners[0].upstream else { panic!("servers") };
         Arc::new({
             let metrics = crate::metrics::Metrics::default().listener(&config.listeners[0]);
-            Group::new(&config.listeners[0], servers, None, &config, &metrics, None)
+            Group::new(&config.listeners[0], servers, None, &config, &metrics, earlier)
         })
     }
 
@@ -350,6 +356,18 @@ mod tests {
         (0..3).for_each(|_| group.members[1].failed("refused"));
         assert!(!firsts(Some(1)).contains(&1));
         assert_eq!(group.order(CLIENT, Some(1))[2], (1, false), "better than none");
+    }
+
+    #[tokio::test]
+    async fn rel_14_the_last_addresses_of_a_name_outlast_a_reload() {
+        let address: SocketAddr = "192.0.2.7:21".parse().unwrap();
+        let earlier = group("[a, b]");
+        let second = Duration::from_secs(1);
+        earlier.members[1].connector.found_or_last("b", second, async { Ok(vec![address]) }).await.unwrap();
+        let group = group_after("[b, c]", Some(&earlier));
+        let silence = || async { Err(io::ErrorKind::TimedOut.into()) };
+        assert_eq!(group.members[0].connector.found_or_last("b", second, silence()).await.unwrap(), [address]);
+        assert!(group.members[1].connector.found_or_last("c", second, silence()).await.is_err());
     }
 
     #[test]

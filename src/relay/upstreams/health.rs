@@ -49,9 +49,10 @@ impl Health {
         Self { rules, up: true, contrary: 0, step: 0, next, reason: None }
     }
 
-    /// What is known, under the rules of another configuration.
-    pub(super) fn under(&self, rules: config::Health) -> Self {
-        Self { rules, ..self.clone() }
+    /// What is known, under the rules of another configuration. That may be what was wrong: it is worth a look soon.
+    pub(super) fn under(&self, rules: config::Health, now: Instant, chance: f64) -> Self {
+        let soon = Self::new(rules, now, chance).next;
+        Self { rules, next: self.next.min(soon), ..self.clone() }
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -168,6 +169,20 @@ mod tests {
         assert_eq!(fail(&mut health, later), None, "it fell only once");
         assert_eq!((health.succeeded(later, 0.5), health.succeeded(later, 0.5)), (None, Some(Change::Rose)));
         assert!(health.is_up());
+    }
+
+    /// What was wrong may have been the configuration.
+    #[test]
+    fn rel_14_with_other_rules_it_is_looked_at_soon() {
+        let (mut health, mut now) = health(true);
+        for _ in 0..8 {
+            now += INTERVAL;
+            fail(&mut health, now);
+        }
+        assert!(health.next() > now + FIRST.mul_f64(1.25));
+        let later = health.under(rules(true), now, 0.5);
+        assert_eq!((later.next(), later.is_up(), later.reason()), (now + FIRST, false, Some("refused")));
+        assert_eq!(later.under(rules(true), now + INTERVAL, 0.5).next(), now + FIRST, "never later than it would be");
     }
 
     #[test]
