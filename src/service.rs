@@ -134,7 +134,8 @@ impl Serving {
                 asked = command::next(&mut commands) => Some(asked),
             };
             manager::reloading();
-            // A name server may be silent: no reason not to stop. Dropped half way, a reload has changed nothing.
+            // A name server may be silent: no reason not to stop. Dropped half way, a reload has changed nothing, or all but the file of the
+            // transfer log.
             let outcome = tokio::select! {
                 outcome = self.reload() => outcome,
                 () = signals.stop_only() => return,
@@ -178,8 +179,10 @@ impl Serving {
             public.find_anew(self.announced.public.as_deref()).await.map_err(|error| one(error.into()))?;
         }
         let log = config.log.transfers.clone();
-        if let Some(Err(error)) = log.as_deref().map(xferlog::check) {
-            return Err(one(error.into()));
+        if let Some(path) = log.clone() {
+            // Not here: a network file system may hang, and SIGTERM is to be heard all the same.
+            let checked = tokio::task::spawn_blocking(move || xferlog::check(&path)).await;
+            checked.map_err(|error| one(error.into()))?.map_err(|error| one(error.into()))?;
         }
         let reasons = |refused: StartError| refused.obstacles().map(ToString::to_string).collect::<Vec<_>>();
         self.proxy.reload(config).map_err(reasons)?;

@@ -146,8 +146,8 @@ impl PortRegistry {
     /// From now on its gates are those of its ports. Ports that an earlier configuration alone has keep theirs.
     pub(super) fn take_effect(&self) {
         let mut state = self.shared.lock();
-        for seat in self.tenure.open_seats() {
-            state.gates.remove(&seat.at());
+        for at in self.tenure.addresses() {
+            state.gates.remove(&at);
         }
         state.gates.extend(self.gates.iter().cloned());
     }

@@ -169,6 +169,11 @@ impl Tenure {
         Some(self.seats().get(&at).map_or(at, |seat| seat.at))
     }
 
+    /// Where connections come in, whether or not it is bound by now.
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        self.wanted.iter().filter_map(|at| self.listens(at.ip(), at.port())).collect()
+    }
+
     /// Everything that is open.
     pub(super) fn open_seats(&self) -> Vec<Arc<Seat>> {
         self.seats().values().cloned().collect()
