@@ -70,7 +70,7 @@ impl<'a> Scene<'a> {
         let deadline = Instant::now() + ENDING;
         loop {
             let now = self.holdings()?;
-            if now.descriptors <= self.at_start.descriptors && now.pipes <= POOLED {
+            if now.descriptors <= self.at_start.descriptors && now.pipes <= self.at_start.pipes + POOLED {
                 return Ok(now);
             }
             let Holdings { descriptors, pipes, .. } = now;
