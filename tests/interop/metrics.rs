@@ -71,5 +71,6 @@ listeners:
 fn promtool_accepts_the_alert_rules() {
     let rules = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/prometheus/alerts.yml");
     let said = run(Command::new(unpacked("prometheus/usr/bin/promtool")).args(["check", "rules", rules]));
-    assert!(said.contains("SUCCESS: 14 rules found"), "{said}");
+    let alerts = std::fs::read_to_string(rules).unwrap().matches("- alert: ").count();
+    assert!(alerts > 0 && said.contains(&format!("SUCCESS: {alerts} rules found")), "{said}");
 }
