@@ -502,11 +502,12 @@ pub(crate) fn run_cut(whole: &mut Shell, cut: &mut Shell, steps: &[Step], size: 
                 let answer = std::mem::replace(&mut cut.answer, Answer::Later);
                 let was_covered = cut.cover.covered[*leg];
                 for (index, piece) in data.0.chunks(size).enumerate() {
+                    // What is encrypted is that to its end: the rest is no text in clear because the cover ends within it.
                     // Past the bound a shell would read the rest later; here it is all one read.
-                    if index == 0 || cut.reads(*leg) {
-                        cut.run(&[Step::Bytes { leg: *leg, data: Text(piece.to_vec()), urgent: *urgent }]);
-                    } else if was_covered && !cut.cover.covered[*leg] && cut.may_say(*leg) {
+                    if was_covered && !cut.cover.covered[*leg] && cut.may_say(*leg) {
                         cut.run(&[Step::LeftOver(*leg)]);
+                    } else if index == 0 || cut.reads(*leg) {
+                        cut.run(&[Step::Bytes { leg: *leg, data: Text(piece.to_vec()), urgent: *urgent }]);
                     } else if cut.may_say(*leg) {
                         cut.bytes(*leg, piece, *urgent);
                         cut.drain();
