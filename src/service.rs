@@ -164,25 +164,24 @@ impl Serving {
     /// # Errors
     /// Every reason why that cannot be; then nothing has changed.
     async fn reload(&mut self) -> Result<(), Vec<String>> {
-        let one = |error: anyhow::Error| vec![format!("{error:#}")];
         tracing::info!(file = %self.file.display(), "reading the configuration again");
-        let config = Config::load(&self.file).map_err(|error| one(error.into()))?;
+        let config = Config::load(&self.file).map_err(one)?;
         let all = |beyond: Vec<Beyond>| beyond.iter().map(ToString::to_string).collect::<Vec<_>>();
         self.privileges.admits(&config).map_err(all)?;
         if config.admin != self.admin {
             return Err(vec!["admin.bind: the interface stays where it is until a restart".to_owned()]);
         }
         let names = discover::names(&config);
-        let public = PublicAddress::of(&config).map_err(|error| one(error.into()))?.map(Arc::new);
-        discover::resolve_anew(&names, &self.announced.names).await.map_err(|error| one(error.into()))?;
+        let public = PublicAddress::of(&config).map_err(one)?.map(Arc::new);
+        discover::resolve_anew(&names, &self.announced.names).await.map_err(one)?;
         if let Some(public) = &public {
-            public.find_anew(self.announced.public.as_deref()).await.map_err(|error| one(error.into()))?;
+            public.find_anew(self.announced.public.as_deref()).await.map_err(one)?;
         }
         let log = config.log.transfers.clone();
         if let Some(path) = log.clone() {
             // Not here: a network file system may hang, and SIGTERM is to be heard all the same.
             let checked = tokio::task::spawn_blocking(move || xferlog::check(&path)).await;
-            checked.map_err(|error| one(error.into()))?.map_err(|error| one(error.into()))?;
+            checked.map_err(one)?.map_err(one)?;
         }
         let reasons = |refused: StartError| refused.obstacles().map(ToString::to_string).collect::<Vec<_>>();
         self.proxy.reload(config).map_err(reasons)?;
@@ -219,6 +218,11 @@ impl Serving {
             }
         }
     }
+}
+
+/// The only reason, with what lies behind it.
+fn one(error: impl Into<anyhow::Error>) -> Vec<String> {
+    vec![format!("{:#}", error.into())]
 }
 
 /// What a configuration announces that has to be found out, which is followed until it is dropped.
