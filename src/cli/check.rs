@@ -27,12 +27,16 @@ const PROBE_LIMIT: Duration = Duration::from_secs(3);
 /// Looks once at the servers that `run` would look at all the time. Without a runtime nothing is known of them.
 #[must_use]
 pub fn probe(config: &Config) -> Vec<Probe> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let Ok(runtime) = runtime else { return Vec::new() };
-    let probes = runtime.block_on(relay::probe(config, PROBE_LIMIT));
+    block_on(relay::probe(config, PROBE_LIMIT)).unwrap_or_default()
+}
+
+/// Waits here for what is asked of others.
+fn block_on<T>(asked: impl Future<Output = T>) -> io::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let found = runtime.block_on(asked);
     // A look-up that a name server does not answer is not waited for.
     runtime.shutdown_background();
-    probes
+    Ok(found)
 }
 
 /// Resolves every name of the configuration, asks for the public address if it is announced, reads every certificate,
@@ -112,11 +116,7 @@ pub fn check(config: &Config, probes: &[Probe]) -> Result<String, CheckError> {
 /// Asks for it if it is announced.
 fn public_address(config: &Config) -> Result<Option<Found>, String> {
     let Some(public) = PublicAddress::of(config).map_err(|error| error.to_string())? else { return Ok(None) };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| format!("cannot start the runtime: {error}"))?;
-    let found = runtime.block_on(public.find());
-    // A name server that does not answer is not waited for.
-    runtime.shutdown_background();
+    let found = block_on(public.find()).map_err(|error| format!("cannot start the runtime: {error}"))?;
     found.map(Some).map_err(|error| error.to_string())
 }
 
