@@ -28,7 +28,7 @@ use self::health::{Change, Health};
 use super::control::Endpoint;
 use super::upstream::{ConnectError, Connected, Connector, Turn};
 use crate::config::tls::ServerTls;
-use crate::config::{Balance, Config, Listener, Servers, Upstream};
+use crate::config::{self, Balance, Config, Listener, Servers, Upstream};
 use crate::ftp::host::HostName;
 use crate::metrics::{ListenerMetrics, ServerState};
 use crate::nat::destinations::Destinations;
@@ -86,24 +86,23 @@ impl Group {
         let (rules, count) = (servers.health, servers.list().len());
         let member = |upstream: &Upstream| {
             let name = upstream.to_string();
-            let earlier = earlier.and_then(|group| group.members.iter().find(|member| member.name == name));
-            let new = || Health::new(rules, Instant::now(), rand::random());
             let connector =
                 Connector::new(listener, upstream.clone(), guard.cloned(), Arc::clone(config), Arc::clone(metrics));
-            let known = |member: &Member| member.health().under(rules, Instant::now(), rand::random());
-            Arc::new(Member {
+            let earlier = earlier.and_then(|group| group.members.iter().find(|member| member.name == name));
+            let new = Member {
                 listener: listener.name.clone(),
                 name,
-                connector: match earlier {
-                    Some(member) => connector.knowing(&member.connector),
-                    None => connector,
-                },
-                health: Mutex::new(earlier.map_or_else(new, |member| known(member))),
+                connector,
+                health: Mutex::new(Health::new(rules, Instant::now(), rand::random())),
                 checked: rules.checks.then_some(rules.timeout),
                 is_told: rules.checks || count > 1,
                 greets: !matches!(listener.tls.server, ServerTls::Implicit(_)),
-                sessions: earlier.map_or_else(Arc::default, |member| Arc::clone(&member.sessions)),
+                sessions: Arc::default(),
                 heard: Notify::new(),
+            };
+            Arc::new(match earlier {
+                Some(earlier) => new.knowing(earlier, rules),
+                None => new,
             })
         };
         Self {
@@ -222,6 +221,16 @@ impl fmt::Display for Group {
 }
 
 impl Member {
+    /// Knows what the same server's member of an earlier configuration knew.
+    fn knowing(self, earlier: &Self, rules: config::Health) -> Self {
+        Self {
+            connector: self.connector.knowing(&earlier.connector),
+            health: Mutex::new(earlier.health().under(rules, Instant::now(), rand::random())),
+            sessions: Arc::clone(&earlier.sessions),
+            ..self
+        }
+    }
+
     /// A connection, and whether the server has welcomed us on it; it is not waited for without `may_wait`. One that the
     /// server refuses is an error: another may have room.
     async fn meet(
