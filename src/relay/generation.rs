@@ -141,6 +141,12 @@ impl Drop for Generation {
     }
 }
 
+/// That which is in use now.
+pub(super) fn in_use(current: &Mutex<Generation>) -> MutexGuard<'_, Generation> {
+    // It is replaced in one step.
+    current.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// One that could be in use.
 #[derive(Debug)]
 struct Prepared {
@@ -209,8 +215,7 @@ impl Proxy {
     }
 
     fn current(&self) -> MutexGuard<'_, Generation> {
-        // It is replaced in one step.
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+        in_use(&self.current)
     }
 }
 

@@ -1,9 +1,9 @@
 //! What the outside may know of a running proxy, and do to it: the admin interface's side of the relay.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::Process;
-use super::generation::Generation;
+use super::generation::{self, Generation};
 pub use super::live::{LiveSession, State};
 use crate::metrics::Format;
 
@@ -48,7 +48,6 @@ impl Insight {
     }
 
     fn current(&self) -> MutexGuard<'_, Generation> {
-        // It is replaced in one step.
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+        generation::in_use(&self.current)
     }
 }

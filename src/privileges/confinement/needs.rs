@@ -76,7 +76,7 @@ impl Needs {
         for addr in &listener.bind {
             self.bind(key("bind"), addr.port()..=addr.port());
         }
-        for leg in [Leg::Client, Leg::Server] {
+        for leg in Leg::BOTH {
             let (name, config) = match leg {
                 Leg::Client => ("client.data_ports", &listener.client),
                 Leg::Server => ("server.data_ports", &listener.server),
