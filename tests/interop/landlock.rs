@@ -11,6 +11,7 @@ use crate::certificate;
 use crate::matrix::run_cells;
 use crate::net::{EIP, Host, Net, PROXY};
 use crate::process::{Daemon, bounded, run};
+use crate::proxy;
 use crate::servers::{Kind, Server, place};
 use crate::{PORT_20_ONLY, SOME_CELLS};
 
@@ -63,12 +64,7 @@ impl Scene {
         }
     }
 
-    /// Has it read its configuration again, by a signal.
-    fn hang_up(&self) {
-        run(Command::new("kill").args(["-HUP", &self.proxy.id().to_string()]));
-    }
-
-    /// The same by a command: whether it did, and the answer.
+    /// Has it read its configuration again, by a command: whether it did, and the answer.
     fn reload(&self, config: &str) -> (bool, String) {
         fs::write(self.path("conf/proxy.yaml"), config).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_ftp-alg"));
@@ -114,25 +110,12 @@ impl Scene {
 }
 
 fn config(dir: &Path) -> String {
-    format!(
-        r#"
-user: daemon
-landlock: true
-log: {{ transfers: {dir}/log/xferlog }}
-admin: {{ bind: "127.0.0.1:9121" }}
-listeners:
-  - name: interop
-    bind: ["172.16.0.10:21", "[2001:db8:2::10]:21"]
-    upstream: "172.16.0.20:21"
-    client:
-      address_map: [{{ peers: any, announce: 203.0.113.10 }}]
-      data_ports: 20000-20020
-      source_port: 20
-    tls:
-      client: {{ mode: terminate, certificate: {dir}/certs/cert.pem, key: {dir}/certs/key.pem }}
-"#,
-        dir = dir.display()
-    )
+    let dir = dir.display();
+    let head = format!(
+        "user: daemon\nlandlock: true\nlog: {{ transfers: {dir}/log/xferlog }}\nadmin: {{ bind: \"127.0.0.1:9121\" }}"
+    );
+    let tls = format!("{{ mode: terminate, certificate: {dir}/certs/cert.pem, key: {dir}/certs/key.pem }}");
+    proxy::listener(&head, "20000-20020", &format!("      source_port: 20\n    tls: {{ client: {tls} }}"))
 }
 
 /// For the user to read.
@@ -157,7 +140,7 @@ fn sec_34_real_clients_are_served_logged_and_shown_a_renewed_certificate() {
         let before = scene.shown();
         fs::rename(scene.path("log/xferlog"), scene.path("log/xferlog.1")).unwrap();
         write_certificate(&scene.path("certs"), certificate::write_another);
-        scene.hang_up();
+        scene.proxy.hang_up();
         scene.says("the transfer log was opened anew");
         assert_ne!(scene.shown(), before);
         let written = scene.log_lines("log/xferlog.1");
@@ -206,7 +189,7 @@ fn sec_34_a_reload_beyond_it_is_refused_with_every_reason_and_one_within_it_is_n
     fs::rename(scene.path("conf/proxy.yaml"), scene.path("else/proxy.yaml")).unwrap();
     symlink("../else/proxy.yaml", scene.path("conf/proxy.yaml")).unwrap();
     scene.says("reloaded");
-    scene.hang_up();
+    scene.proxy.hang_up();
     let said = scene.says("reload refused, nothing has changed");
     assert!(said.contains("proxy.yaml: Permission denied (os error 13)"), "{said}");
 }

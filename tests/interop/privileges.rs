@@ -22,22 +22,9 @@ const NET_BIND_SERVICE: &str = "0000000000000400";
 const NET_BIND_SERVICE_AND_ADMIN: &str = "0000000000001400";
 const NONE: &str = "0000000000000000";
 
-/// A listener on port 21 whose data connections to clients come from port 20; `head` are the sections before it, `more`
-/// further lines of it.
+/// With data connections to clients that come from port 20; `more` are further lines of the listener.
 fn config(head: &str, more: &str) -> String {
-    format!(
-        r#"{head}
-listeners:
-  - name: interop
-    bind: ["172.16.0.10:21", "[2001:db8:2::10]:21"]
-    upstream: "172.16.0.20:21"
-    client:
-      address_map: [{{ peers: any, announce: 203.0.113.10 }}]
-      data_ports: 20000-20020
-      source_port: 20
-{more}
-"#
-    )
+    proxy::listener(head, "20000-20020", &format!("      source_port: 20\n{more}"))
 }
 
 /// A line of the status of a thread, in words.

@@ -7,6 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 /// Runs a program that must succeed; its standard output.
 #[track_caller]
 pub fn run(command: &mut Command) -> String {
@@ -114,6 +116,21 @@ impl Daemon {
     pub fn said(&self) -> String {
         sleep(Duration::from_millis(50));
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// Waits until it has said this so many times.
+    #[track_caller]
+    pub fn says(&self, text: &str, times: usize) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.said().matches(text).count() < times {
+            assert!(Instant::now() < deadline, "never {text:?} {times} times:\n{}", self.said());
+        }
+    }
+
+    /// SIGHUP.
+    pub fn hang_up(&self) {
+        let pid = i32::try_from(self.id()).ok().and_then(Pid::from_raw).expect("a process id");
+        kill_process(pid, Signal::HUP).unwrap();
     }
 
     /// Its process.

@@ -17,22 +17,26 @@ pub fn from_port_20(net: &Net) -> Daemon {
 }
 
 fn in_front(net: &Net, data_mode: &str, source_port: &str) -> Daemon {
-    let config = format!(
-        r#"
+    let more = format!("      source_port: {source_port}\n    server: {{ data_mode: {data_mode} }}\n");
+    let config = listener("", "20000-20020", &more);
+    start(net, Host::Proxy, &config, 21)
+}
+
+/// The configuration of a listener on port 21 of the proxy's machine, in front of the server; `head` are the sections
+/// before it, `more` further lines of its `client`, and of itself.
+pub fn listener(head: &str, data_ports: &str, more: &str) -> String {
+    format!(
+        r#"{head}
 listeners:
   - name: interop
     bind: ["172.16.0.10:21", "[2001:db8:2::10]:21"]
     upstream: "172.16.0.20:21"
     client:
-      address_map:
-        - {{ peers: any, announce: 203.0.113.10 }}
-      data_ports: 20000-20020
-      source_port: {source_port}
-    server:
-      data_mode: {data_mode}
+      address_map: [{{ peers: any, announce: 203.0.113.10 }}]
+      data_ports: {data_ports}
+{more}
 "#
-    );
-    start(net, Host::Proxy, &config, 21)
+    )
 }
 
 /// The same for TLS that client and server speak with each other, with half of the open ports for their data connections.

@@ -2,9 +2,6 @@
 
 use std::fs;
 use std::thread;
-use std::time::{Duration, Instant};
-
-use rustix::process::{Pid, Signal, kill_process};
 
 use crate::interrupted::{assert_done, run_script};
 use crate::net::{Host, Net, PROXY};
@@ -14,31 +11,15 @@ use crate::servers::{Kind, Server, make_writable_dir};
 
 /// Ports and limits change, the port of the control connection stays.
 fn config(data_ports: &str, sessions: u32) -> String {
-    format!(
-        r#"
-listeners:
-  - name: interop
-    bind: ["172.16.0.10:21", "[2001:db8:2::10]:21"]
-    upstream: "172.16.0.20:21"
-    client:
-      address_map: [{{ peers: any, announce: 203.0.113.10 }}]
-      data_ports: {data_ports}
-    limits: {{ sessions: {sessions} }}
-"#
-    )
+    proxy::listener("", data_ports, &format!("    limits: {{ sessions: {sessions} }}"))
 }
 
 #[track_caller]
 fn reload(net: &Net, proxy: &Daemon, config: &str, says: &str) {
     let before = proxy.said().matches(says).count();
     fs::write(net.scratch().join("proxy.yaml"), config).unwrap();
-    let pid = Pid::from_raw(proxy.id().try_into().unwrap()).unwrap();
-    kill_process(pid, Signal::HUP).unwrap();
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while proxy.said().matches(says).count() == before {
-        assert!(Instant::now() < deadline, "never {says:?} again:\n{}", proxy.said());
-        thread::sleep(Duration::from_millis(10));
-    }
+    proxy.hang_up();
+    proxy.says(says, before + 1);
 }
 
 /// Every reload takes away the ports that sessions have been told of, and every third one is refused.

@@ -1,22 +1,13 @@
 //! Two real servers for the same files, one of which is stopped and started again.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::clients::PYTHON;
 use crate::net::{EIP, Host, Net, PROXY};
-use crate::process::{Daemon, bounded};
+use crate::process::bounded;
 use crate::proxy;
 use crate::servers::{Kind, Server, place, standby};
-
-/// Waits until the log says it so many times.
-fn says(proxy: &Daemon, text: &str, times: usize) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while proxy.said().matches(text).count() < times {
-        assert!(Instant::now() < deadline, "never {text:?} {times} times:\n{}", proxy.said());
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
 
 #[test]
 fn rel_10_clients_are_served_by_the_other_server_while_one_is_down() {
@@ -39,11 +30,11 @@ fn rel_10_clients_are_served_by_the_other_server_while_one_is_down() {
     drop(first);
     // Before anybody has noticed, and after.
     served_by("vsftpd");
-    says(&proxy, "the FTP server is down", 1);
+    proxy.says("the FTP server is down", 1);
     served_by("vsftpd");
     let first = Server::start(&net, Kind::ProFtpd);
     which(&first.root(), "ProFTPD");
-    says(&proxy, "the FTP server is up again", 1);
+    proxy.says("the FTP server is up again", 1);
     served_by("ProFTPD");
     // Checks have come by all the while; none was anything but an orderly visit.
     let log = first.log();

@@ -211,23 +211,23 @@ impl Session {
 
     /// The rest of a download: this text, then both ends in good order, then 226.
     #[track_caller]
-    pub(crate) fn downloads(&mut self, mut data: Data, text: &str) {
-        data.server.send(text);
-        data.server.finish();
-        data.client.expect(text);
-        data.client.ends_with(End::Fin);
-        drop(data);
-        self.reply("226 Transfer complete.\r\n");
+    pub(crate) fn downloads(&mut self, Data { client, server }: Data, text: &str) {
+        self.passes(server, client, text);
     }
 
     /// The same for an upload.
     #[track_caller]
-    pub(crate) fn uploads(&mut self, mut data: Data, text: &str) {
-        data.client.send(text);
-        data.client.finish();
-        data.server.expect(text);
-        data.server.ends_with(End::Fin);
-        drop(data);
+    pub(crate) fn uploads(&mut self, Data { client, server }: Data, text: &str) {
+        self.passes(client, server, text);
+    }
+
+    #[track_caller]
+    fn passes(&mut self, mut from: Wire, mut to: Wire, text: &str) {
+        from.send(text);
+        from.finish();
+        to.expect(text);
+        to.ends_with(End::Fin);
+        drop((from, to));
         self.reply("226 Transfer complete.\r\n");
     }
 
